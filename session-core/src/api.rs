@@ -1,0 +1,330 @@
+//! What goes into a shard and what comes out.
+
+use alloc::{boxed::Box, vec::Vec};
+use core::net::SocketAddr;
+
+use bytes::Bytes;
+use codec::{Connect, DecodeError, Frame, Message, Packet, ProtocolVersion, QoS, ReasonCode};
+
+use crate::{CommitSeq, ConnId, Grants, ShardId, ShardMsg, Ticket, Time, shard::Record};
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// A connection was accepted, or handed over by another shard's runtime. `credit` is how many
+    /// bytes its socket takes before the runtime says [`Input::Sent`].
+    Opened {
+        /// Its name from now on.
+        conn: ConnId,
+        /// Where it came from.
+        origin: Box<Origin>,
+        /// Bytes.
+        credit: u32,
+    },
+    /// A packet was decoded.
+    Packet {
+        /// On this connection.
+        conn: ConnId,
+        /// The packet.
+        packet: Packet,
+    },
+    /// Bytes broke a rule; the runtime decodes nothing more of the connection.
+    Malformed {
+        /// On this connection.
+        conn: ConnId,
+        /// The rule.
+        error: DecodeError,
+    },
+    /// The socket took bytes: credit comes back.
+    Sent {
+        /// Of this connection.
+        conn: ConnId,
+        /// How many.
+        bytes: u32,
+    },
+    /// The connection is gone, by the peer or by failure.
+    Closed {
+        /// This one.
+        conn: ConnId,
+    },
+    /// Time passed, or work was left over.
+    Tick,
+    /// The log is durable through this record.
+    Persisted {
+        /// Through here.
+        through: CommitSeq,
+    },
+    /// Another shard says something.
+    Told {
+        /// This one.
+        from: ShardId,
+        /// What it says.
+        msg: Box<ShardMsg>,
+    },
+    /// The answer to [`Effect::Ask`].
+    Answer {
+        /// Of this question.
+        ticket: Ticket,
+        /// The answer.
+        answer: Box<Answer>,
+    },
+    /// An administrator or the runtime wants something.
+    Command {
+        /// Repeated in [`Effect::Reply`].
+        ticket: Ticket,
+        /// What.
+        command: Box<Command>,
+    },
+}
+
+/// Something to be done, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// Write a packet.
+    Send {
+        /// To this connection.
+        conn: ConnId,
+        /// The packet.
+        frame: Frame,
+    },
+    /// Write what is queued, then close. No effect names the connection afterwards, and the
+    /// runtime need not say [`Input::Closed`].
+    Close {
+        /// This connection.
+        conn: ConnId,
+        /// Why.
+        cause: Cause,
+    },
+    /// Decode no further packet of the connection.
+    Pause {
+        /// This one.
+        conn: ConnId,
+    },
+    /// Decode its packets again.
+    Resume {
+        /// This one.
+        conn: ConnId,
+    },
+    /// Hand the connection to another shard's runtime, with every byte behind the CONNECT. There
+    /// it is opened under a new name, and the CONNECT is its first packet.
+    Move {
+        /// This connection; its name ends here.
+        conn: ConnId,
+        /// The packet that decided.
+        connect: Box<Connect>,
+        /// The owner of the session.
+        to: ShardId,
+    },
+    /// Append to the log.
+    Persist {
+        /// Its position.
+        seq: CommitSeq,
+        /// What to append.
+        record: Box<Record>,
+    },
+    /// Tell another shard.
+    Tell {
+        /// This one.
+        to: ShardId,
+        /// What.
+        msg: Box<ShardMsg>,
+    },
+    /// Ask the outside; an [`Input::Answer`] is awaited for a limited time.
+    Ask {
+        /// Repeated in the answer.
+        ticket: Ticket,
+        /// The question.
+        request: Box<Request>,
+    },
+    /// The reply to [`Input::Command`].
+    Reply {
+        /// Of this command.
+        ticket: Ticket,
+        /// The reply.
+        reply: Box<Reply>,
+    },
+    /// For the log of events; never once per message.
+    Note(Box<Event>),
+}
+
+const _: () = assert!(size_of::<Effect>() <= 32, "effects are copied for each delivery");
+
+/// The buffer that effects are written into.
+pub type Effects = Vec<Effect>;
+
+/// Where a connection came from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The listener's address as configured, such as `tcp://127.0.0.1:1883`.
+    pub listener: Box<str>,
+    /// The peer's address; the one that a trusted proxy told, if there is one.
+    pub peer: Option<SocketAddr>,
+    /// How the bytes travel.
+    pub transport: Transport,
+    /// The verified TLS client certificate chain in DER, leaf first; empty if there is none.
+    pub certificates: Vec<Bytes>,
+}
+
+/// How bytes travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Transport {
+    Tcp,
+    Tls,
+    WebSocket,
+    WebSocketTls,
+    Unix,
+}
+
+/// Who a client is, and what it may do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Principal {
+    /// For logs and administration; the User Name if there is no better one.
+    pub name: Option<Box<str>>,
+    /// What it may do.
+    pub grants: Grants,
+    /// When the right to be connected ends.
+    pub expires: Option<Time>,
+}
+
+/// A question to the outside.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Request {
+    /// May this client connect?
+    Authenticate {
+        /// Its CONNECT, with the Client Identifier it will have.
+        connect: Box<Connect>,
+        /// Where it comes from.
+        origin: Box<Origin>,
+    },
+    /// A further step of an enhanced authentication, or of a re-authentication.
+    Continue {
+        /// The client.
+        client_id: Box<str>,
+        /// Authentication Method, as in CONNECT.
+        method: Box<str>,
+        /// Authentication Data.
+        data: Option<Bytes>,
+        /// The step begins a re-authentication: the client sent 0x19.
+        again: bool,
+    },
+}
+
+/// What the outside says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// Yes.
+    Accept {
+        /// Who it is.
+        principal: Principal,
+        /// Authentication Data for CONNACK or AUTH.
+        data: Option<Bytes>,
+    },
+    /// The client has to send more (enhanced authentication only).
+    Continue {
+        /// Authentication Data for AUTH.
+        data: Option<Bytes>,
+    },
+    /// No.
+    Refuse {
+        /// The reason the client is told; versions before 5.0 get the nearest return code.
+        reason: ReasonCode,
+    },
+}
+
+/// A wish from the outside.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Command {
+    /// Take the connection of a client away.
+    Disconnect {
+        /// Of this client.
+        client_id: Box<str>,
+        /// The reason it is told.
+        reason: ReasonCode,
+    },
+    /// Take every connection away and accept no more: the broker stops.
+    Shutdown,
+    /// Publish as the broker itself. The shard must be the owner of the topic.
+    Publish {
+        /// The message.
+        message: Message,
+        /// Its QoS.
+        qos: QoS,
+        /// Whether it is retained.
+        retain: bool,
+    },
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Reply {
+    /// It was carried out.
+    Done,
+    /// There is no such client here.
+    NotFound,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The peer closed, or the network failed.
+    Lost,
+    /// The client said DISCONNECT with this reason.
+    Disconnected(ReasonCode),
+    /// Bytes broke a rule.
+    Malformed(DecodeError),
+    /// The client broke a rule that needs the state to be judged, or hit a limit.
+    Refused(ReasonCode),
+    /// No CONNECT in time.
+    ConnectTimeout,
+    /// The client was silent for 1.5 times its Keep Alive `[MQTT-3.1.2-22]`.
+    KeepAliveTimeout,
+    /// Another connection took the session over.
+    TakenOver,
+    /// An administrator wanted it.
+    Administrative(ReasonCode),
+    /// The broker stops.
+    Shutdown,
+}
+
+/// News for the log of events.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// A client connected.
+    Connected {
+        /// Its connection.
+        conn: ConnId,
+        /// Its Client Identifier.
+        client_id: Box<str>,
+        /// The principal's name.
+        user: Option<Box<str>>,
+        /// Its protocol version.
+        version: ProtocolVersion,
+        /// Whether a session was resumed.
+        session_present: bool,
+        /// The Keep Alive in force, seconds.
+        keep_alive_s: u16,
+    },
+    /// A connection ended.
+    Disconnected {
+        /// The connection.
+        conn: ConnId,
+        /// Empty if it never got so far.
+        client_id: Box<str>,
+        /// Why.
+        cause: Cause,
+    },
+    /// A session's queue began to overflow; said once until it was empty again.
+    QueueFull {
+        /// Of this client.
+        client_id: Box<str>,
+        /// Messages waiting.
+        queued: u32,
+    },
+    /// A client does not read what it asked for: QoS 0 messages are dropped. Said once until it
+    /// caught up.
+    SlowConsumer {
+        /// This client.
+        client_id: Box<str>,
+    },
+}

@@ -1,0 +1,44 @@
+//! The broker as a value.
+//!
+//! A [`Shard`] is a deterministic state machine: it gets the time and one [`Input`], and writes
+//! [`Effect`]s into a buffer that the caller owns. It has no clock, socket, file, thread or random
+//! source. Everything else is a shell that turns the world into inputs and carries out effects.
+//!
+//! # Contract
+//! 1. [`Shard::handle`] never fails, never blocks, does bounded work and hands out all its effects
+//!    at once. [`Shard::next_timeout`] at or before `now` says that more work waits: call again
+//!    with [`Input::Tick`].
+//! 2. Effects are carried out in order; an effect or an input for what is gone is harmless.
+//! 3. `now` never goes back.
+//! 4. [`Input::Persisted`] is the only news from the log. Losing the log means dropping the
+//!    `Shard`: nothing that left it depended on what was not durable.
+//! 5. [`Input::Told`] messages of one sender come in order and once.
+//! 6. Two shards given the same configuration, records and inputs are equal, and so are their
+//!    effects.
+#![no_std]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::panic
+    )
+)]
+
+extern crate alloc;
+
+mod access;
+mod api;
+mod config;
+mod ids;
+mod shard;
+
+pub use access::{Action, Grants, Rule};
+pub use api::{
+    Answer, Cause, Command, Effect, Effects, Event, Input, Origin, Principal, Reply, Request,
+    Transport,
+};
+pub use config::{Authentication, Features, Limits, QueueFull, ShardConfig};
+pub use ids::{CommitSeq, ConnId, ShardId, ShardMap, Ticket, Time};
+pub use shard::{Record, Shard, ShardMsg, View};
