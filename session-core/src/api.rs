@@ -34,6 +34,9 @@ pub enum Input {
         conn: ConnId,
         /// The rule.
         error: DecodeError,
+        /// The version that the framer learned, so that a CONNECT which breaks a rule can be
+        /// answered in the form its sender understands; `None` if bytes did not get so far.
+        version: Option<ProtocolVersion>,
     },
     /// The socket took bytes: credit comes back.
     Sent {
