@@ -3,7 +3,10 @@
 use alloc::{boxed::Box, vec::Vec};
 use core::num::NonZeroU16;
 
-use crate::{Message, Packet, PacketId, ProtocolVersion, QoS, ReasonCode};
+use crate::{
+    Message, Packet, PacketId, PacketType, ProtocolVersion, QoS, ReasonCode,
+    encode::{self, PublishHead},
+};
 
 /// The four packets that acknowledge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,6 +16,23 @@ pub enum AckKind {
     PubRec,
     PubRel,
     PubComp,
+}
+
+impl AckKind {
+    /// The packet's type.
+    pub const fn packet_type(self) -> PacketType {
+        match self {
+            Self::PubAck => PacketType::PubAck,
+            Self::PubRec => PacketType::PubRec,
+            Self::PubRel => PacketType::PubRel,
+            Self::PubComp => PacketType::PubComp,
+        }
+    }
+}
+
+/// Whether an acknowledgement without properties says its reason.
+const fn has_reason(version: ProtocolVersion, reason: ReasonCode) -> bool {
+    version.is_v5() && !matches!(reason, ReasonCode::Success)
 }
 
 /// One outbound packet. 24 bytes; cloning never copies a payload.
@@ -80,8 +100,20 @@ impl Frame {
     }
 
     /// Bytes this frame takes on the wire, fixed header included.
+    ///
+    /// A frame of more than 268,435,460 bytes cannot be sent to anybody; a message that was
+    /// received gets there only by the Subscription Identifiers of its receiver.
+    #[inline]
     pub fn len(&self) -> usize {
-        unimplemented!()
+        match self {
+            Self::Publish { .. } | Self::PublishWith(_) => {
+                self.publish_head().map_or(0, |head| encode::packet_len(head.body_len()))
+            }
+            Self::Ack { version, reason, .. } if has_reason(*version, *reason) => 5,
+            Self::Ack { .. } => 4,
+            Self::PingResp => 2,
+            Self::Packet(version, packet) => packet.encoded_len(*version),
+        }
     }
 
     /// Always false: every packet has a fixed header.
@@ -92,14 +124,67 @@ impl Frame {
     /// Appends everything but [`Frame::payload`] to `out`.
     ///
     /// A caller that queues large payloads by reference writes the head, then the payload.
+    #[inline]
     pub fn encode_head(&self, out: &mut Vec<u8>) {
-        let _ = out;
-        unimplemented!()
+        match self {
+            Self::Publish { .. } | Self::PublishWith(_) => {
+                if let Some(head) = self.publish_head() {
+                    head.encode(out);
+                }
+            }
+            Self::Ack { kind, version, packet_id, reason } => {
+                let first = encode::first_byte(kind.packet_type());
+                let [high, low] = packet_id.get().to_be_bytes();
+                if has_reason(*version, *reason) {
+                    out.extend_from_slice(&[first, 3, high, low, reason.code()]);
+                } else {
+                    out.extend_from_slice(&[first, 2, high, low]);
+                }
+            }
+            Self::PingResp => {
+                out.extend_from_slice(&[encode::first_byte(PacketType::PingResp), 0]);
+            }
+            Self::Packet(version, packet) => packet.encode_head(*version, out),
+        }
     }
 
     /// The payload of a PUBLISH; empty for every other packet.
+    #[inline]
     pub fn payload(&self) -> &[u8] {
-        unimplemented!()
+        match self {
+            Self::Publish { message, .. } => message.payload(),
+            Self::PublishWith(publish) => publish.message.payload(),
+            Self::Packet(_, packet) => packet.payload(),
+            Self::Ack { .. } | Self::PingResp => &[],
+        }
+    }
+
+    /// Both forms of PUBLISH as one; `None` for other packets.
+    #[inline]
+    fn publish_head(&self) -> Option<PublishHead<'_>> {
+        match self {
+            Self::Publish { message, version, flags, packet_id, expiry_s } => Some(PublishHead {
+                message,
+                v5: version.is_v5(),
+                flags: *flags,
+                packet_id: *packet_id,
+                expiry_s: Some(*expiry_s),
+                topic_alias: None,
+                omit_topic: false,
+                subscription_ids: &[],
+            }),
+            Self::PublishWith(publish) => Some(PublishHead {
+                message: &publish.message,
+                v5: publish.version.is_v5(),
+                flags: publish.flags,
+                packet_id: publish.packet_id.map_or(0, PacketId::get),
+                expiry_s: Some(publish.expiry_s),
+                topic_alias: publish.topic_alias.map(NonZeroU16::get),
+                omit_topic: publish.omit_topic,
+                subscription_ids: &publish.subscription_ids,
+            }),
+            _ => None,
+        }
     }
 
     /// Appends the whole packet to `out`.
@@ -110,3 +195,90 @@ impl Frame {
 }
 
 const _: () = assert!(size_of::<Frame>() <= 24, "a frame fits an effect of 32 bytes");
+
+#[cfg(test)]
+mod tests {
+    use alloc::{boxed::Box, vec, vec::Vec};
+
+    use super::*;
+    use crate::{Properties, Property};
+
+    fn message() -> Message {
+        let properties = [Property::MessageExpiryInterval(9), Property::ContentType("x".into())]
+            .into_iter()
+            .collect();
+        Message::new("a/b", &properties, b"hi").unwrap()
+    }
+
+    fn bytes(frame: &Frame) -> Vec<u8> {
+        let mut out = vec![0xEE];
+        frame.encode(&mut out);
+        assert_eq!(out.len() - 1, frame.len());
+        assert!(out.ends_with(frame.payload()));
+        out.split_off(1)
+    }
+
+    fn publish(version: ProtocolVersion, qos: QoS, packet_id: u16) -> Frame {
+        let flags = Frame::publish_flags(false, qos, true);
+        Frame::Publish { message: message(), version, flags, packet_id, expiry_s: 258 }
+    }
+
+    #[test]
+    fn a_publish_is_written_for_each_version() {
+        assert_eq!(
+            bytes(&publish(ProtocolVersion::V311, QoS::AtMostOnce, 0)),
+            *b"\x31\x07\0\x03a/bhi"
+        );
+        assert_eq!(
+            bytes(&publish(ProtocolVersion::V5, QoS::AtLeastOnce, 0x1234)),
+            *b"\x33\x13\0\x03a/b\x12\x34\x09\x02\0\0\x01\x02\x03\0\x01xhi"
+        );
+    }
+
+    #[test]
+    fn a_publish_carries_its_receivers_properties() {
+        let frame = Frame::PublishWith(Box::new(PublishFrame {
+            message: message(),
+            version: ProtocolVersion::V5,
+            flags: 0x0A,
+            packet_id: PacketId::new(1),
+            expiry_s: 1,
+            topic_alias: NonZeroU16::new(5),
+            omit_topic: true,
+            subscription_ids: vec![1, 128],
+        }));
+        assert_eq!(
+            bytes(&frame),
+            *b"\x3A\x18\0\0\0\x01\x11\x23\0\x05\x0B\x01\x0B\x80\x01\x02\0\0\0\x01\x03\0\x01xhi"
+        );
+    }
+
+    #[test]
+    fn acknowledgements_take_the_short_form() {
+        let ack = |kind, version, reason| {
+            let packet_id = PacketId::new(258).unwrap();
+            bytes(&Frame::Ack { kind, version, packet_id, reason })
+        };
+        let (v311, v5) = (ProtocolVersion::V311, ProtocolVersion::V5);
+        assert_eq!(ack(AckKind::PubAck, v5, ReasonCode::Success), [0x40, 2, 1, 2]);
+        assert_eq!(ack(AckKind::PubRec, v5, ReasonCode::QuotaExceeded), [0x50, 3, 1, 2, 0x97]);
+        assert_eq!(ack(AckKind::PubRel, v311, ReasonCode::QuotaExceeded), [0x62, 2, 1, 2]);
+        assert_eq!(ack(AckKind::PubComp, v311, ReasonCode::Success), [0x70, 2, 1, 2]);
+        assert_eq!(bytes(&Frame::PingResp), [0xD0, 0]);
+    }
+
+    #[test]
+    fn other_packets_are_written_by_version() {
+        let ack = crate::ConnAck {
+            session_present: true,
+            reason: ReasonCode::Success,
+            properties: [Property::ReceiveMaximum(3)].into_iter().collect::<Properties>(),
+        };
+        let conn_ack = |version| {
+            bytes(&Frame::Packet(version, Box::new(Packet::ConnAck(Box::new(ack.clone())))))
+        };
+        assert_eq!(conn_ack(ProtocolVersion::V31), [0x20, 2, 0, 0]);
+        assert_eq!(conn_ack(ProtocolVersion::V311), [0x20, 2, 1, 0]);
+        assert_eq!(conn_ack(ProtocolVersion::V5), [0x20, 6, 1, 0, 3, 0x21, 0, 3]);
+    }
+}

@@ -17,6 +17,8 @@
 
 extern crate alloc;
 
+mod decode;
+mod encode;
 mod error;
 mod frame;
 mod framer;
@@ -25,6 +27,7 @@ mod packet;
 mod property;
 mod reason;
 pub mod topic;
+mod wire;
 
 pub use error::{DecodeError, EncodeError};
 pub use frame::{AckKind, Frame, PublishFrame};
@@ -36,4 +39,4 @@ pub use packet::{
     UnsubAck, Unsubscribe, Will,
 };
 pub use property::{Properties, Property, PropertyId};
-pub use reason::ReasonCode;
+pub use reason::{ReasonCode, Sender};

@@ -1,8 +1,11 @@
 //! An Application Message, laid out once and shared by everyone who gets it.
 
-use alloc::sync::Arc;
+use alloc::{sync::Arc, vec::Vec};
 
-use crate::{EncodeError, Properties};
+use crate::{EncodeError, Properties, PropertyId, decode, wire};
+
+/// Bytes in front of the topic: two lengths of four bytes and the topic's of two.
+const HEADER_LEN: usize = 10;
 
 /// Topic Name, properties and payload in one allocation, in the form that goes to the wire.
 ///
@@ -12,50 +15,148 @@ use crate::{EncodeError, Properties};
 /// A version before 5.0 is served from the same layout by leaving the properties out.
 ///
 /// Layout: `properties length: u32 | offset of the expiry value or 0: u32 | topic length: u16 |
-/// topic | properties | payload`, integers big-endian.
+/// topic | properties | payload`, integers big-endian, the offset counted from the first byte of
+/// the properties with their identifiers (so the value is never at 0).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Message(Arc<[u8]>);
+
+/// A message's layout, taken apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Parts<'a> {
+    /// Topic length and topic, as a PUBLISH begins.
+    pub(crate) topic_field: &'a [u8],
+    /// The topic alone.
+    pub(crate) topic: &'a [u8],
+    /// The properties without their length.
+    pub(crate) properties: &'a [u8],
+    /// Offset of the Message Expiry Interval's value in `properties`.
+    pub(crate) expiry_at: Option<usize>,
+    /// The payload.
+    pub(crate) payload: &'a [u8],
+}
 
 impl Message {
     /// Lays a message out.
     ///
     /// # Errors
-    /// The topic is longer than 65,535 bytes, or a property may not travel with a message.
+    /// The topic or a value is longer than 65,535 bytes, a property may not travel with a message
+    /// or occurs twice, or the whole does not fit one packet.
     pub fn new(topic: &str, properties: &Properties, payload: &[u8]) -> Result<Self, EncodeError> {
-        let _ = (topic, properties, payload);
-        unimplemented!()
+        let mut raw = Vec::with_capacity(properties.encoded_len());
+        let mut expiry_at = None;
+        for (at, property) in properties.iter().enumerate() {
+            let id = property.id();
+            if !travels(id) {
+                return Err(EncodeError::PropertyNotAllowed);
+            }
+            if !id.is_repeatable() && properties.iter().take(at).any(|other| other.id() == id) {
+                return Err(EncodeError::PropertyRepeated);
+            }
+            property.check_lengths()?;
+            if id == PropertyId::MessageExpiryInterval {
+                expiry_at = Some(raw.len().saturating_add(1));
+            }
+            property.encode(&mut raw);
+        }
+        if topic.len() > 0xFFFF {
+            return Err(EncodeError::TopicTooLong);
+        }
+        // What one receiver's PUBLISH may add: packet identifier, property length, topic alias.
+        let whole = wire::sum(&[HEADER_LEN, topic.len(), raw.len(), payload.len()]);
+        if whole > wire::VARIABLE_MAX {
+            return Err(EncodeError::MessageTooLarge);
+        }
+        Ok(Self::lay_out(topic.as_bytes(), &raw, expiry_at, payload))
+    }
+
+    /// Lays out parts that were judged: `topic` is UTF-8 of at most 65,535 bytes, `expiry_at` is
+    /// the offset of four bytes in `properties`, and the lengths fit one packet.
+    pub(crate) fn lay_out(
+        topic: &[u8],
+        properties: &[u8],
+        expiry_at: Option<usize>,
+        payload: &[u8],
+    ) -> Self {
+        Self(concat([
+            &(properties.len() as u32).to_be_bytes(),
+            &(expiry_at.unwrap_or(0) as u32).to_be_bytes(),
+            &(topic.len() as u16).to_be_bytes(),
+            topic,
+            properties,
+            payload,
+        ]))
+    }
+
+    /// The layout's parts. A layout is made by [`Message::lay_out`] alone, so every `None` below
+    /// is out of reach.
+    #[inline]
+    pub(crate) fn parts(&self) -> Parts<'_> {
+        self.try_parts().unwrap_or(Parts {
+            topic_field: &[0, 0],
+            topic: &[],
+            properties: &[],
+            expiry_at: None,
+            payload: &[],
+        })
+    }
+
+    #[inline]
+    fn try_parts(&self) -> Option<Parts<'_>> {
+        let (properties_len, rest) = self.0.split_first_chunk::<4>()?;
+        let (expiry_at, topic_field) = rest.split_first_chunk::<4>()?;
+        let (topic_len, rest) = topic_field.split_first_chunk::<2>()?;
+        let topic_len = usize::from(u16::from_be_bytes(*topic_len));
+        let (topic, rest) = rest.split_at_checked(topic_len)?;
+        let (properties, payload) =
+            rest.split_at_checked(u32::from_be_bytes(*properties_len) as usize)?;
+        Some(Parts {
+            topic_field: topic_field.get(..topic_len.saturating_add(2))?,
+            topic,
+            properties,
+            expiry_at: match u32::from_be_bytes(*expiry_at) {
+                0 => None,
+                at => Some(at as usize),
+            },
+            payload,
+        })
     }
 
     /// The Topic Name's bytes, which are valid UTF-8.
     pub fn topic(&self) -> &[u8] {
-        unimplemented!()
+        self.parts().topic
     }
 
     /// The Topic Name.
     pub fn topic_str(&self) -> &str {
-        unimplemented!()
+        core::str::from_utf8(self.topic()).unwrap_or_default()
     }
 
     /// The payload.
     pub fn payload(&self) -> &[u8] {
-        unimplemented!()
+        self.parts().payload
     }
 
     /// The properties, parsed anew; for tools and tests rather than for the path of a message.
     pub fn properties(&self) -> Properties {
-        unimplemented!()
+        decode::message_properties(self.parts().properties)
     }
 
     /// Message Expiry Interval as received, in seconds.
     pub fn expiry_interval_s(&self) -> Option<u32> {
-        unimplemented!()
+        let Parts { properties, expiry_at, .. } = self.parts();
+        let value = properties.get(expiry_at?..)?.first_chunk::<4>()?;
+        Some(u32::from_be_bytes(*value))
     }
 
     /// The same message under another Topic Name (a resolved Topic Alias).
+    ///
+    /// `topic` is the topic of another message. Bytes that are no UTF-8 or more than 65,535 give a
+    /// message without a topic.
     #[must_use]
     pub fn with_topic(&self, topic: &[u8]) -> Self {
-        let _ = topic;
-        unimplemented!()
+        let valid = topic.len() <= 0xFFFF && core::str::from_utf8(topic).is_ok();
+        let Parts { properties, expiry_at, payload, .. } = self.parts();
+        Self::lay_out(if valid { topic } else { &[] }, properties, expiry_at, payload)
     }
 
     /// Bytes of memory the layout takes.
@@ -67,5 +168,84 @@ impl Message {
 impl core::fmt::Debug for Message {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Message").field("topic", &self.topic_str()).finish_non_exhaustive()
+    }
+}
+
+/// Whether a property belongs to the message rather than to one connection.
+pub(crate) const fn travels(id: PropertyId) -> bool {
+    matches!(
+        id,
+        PropertyId::PayloadFormatIndicator
+            | PropertyId::MessageExpiryInterval
+            | PropertyId::ContentType
+            | PropertyId::ResponseTopic
+            | PropertyId::CorrelationData
+            | PropertyId::SubscriptionIdentifier
+            | PropertyId::UserProperty
+    )
+}
+
+/// Joins parts in one allocation of the right size.
+///
+/// Zeroes that are overwritten cost less than a second allocation and copy, and far less than
+/// collecting the bytes one by one.
+fn concat<const N: usize>(parts: [&[u8]; N]) -> Arc<[u8]> {
+    let whole = wire::sum(&parts.map(<[u8]>::len));
+    let mut bytes: Arc<[u8]> = core::iter::repeat_n(0, whole).collect();
+    // The reference was made a line above, so it is the only one.
+    let mut rest = Arc::get_mut(&mut bytes).unwrap_or_default();
+    for part in parts {
+        if let Some((place, after)) = core::mem::take(&mut rest).split_at_mut_checked(part.len()) {
+            place.copy_from_slice(part);
+            rest = after;
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+
+    use super::*;
+    use crate::Property;
+
+    fn properties(list: &[Property]) -> Properties {
+        list.iter().cloned().collect()
+    }
+
+    #[test]
+    fn the_layout_holds_its_parts() {
+        let list = [Property::ContentType("x".into()), Property::MessageExpiryInterval(7)];
+        let message = Message::new("a/b", &properties(&list), b"payload").unwrap();
+        assert_eq!(message.topic(), b"a/b");
+        assert_eq!(message.topic_str(), "a/b");
+        assert_eq!(message.payload(), b"payload");
+        assert_eq!(message.expiry_interval_s(), Some(7));
+        assert_eq!(message.parts().properties, [3, 0, 1, b'x', 2, 0, 0, 0, 7]);
+        assert_eq!(message.size(), 10 + 3 + 9 + 7);
+    }
+
+    #[test]
+    fn another_topic_keeps_the_rest() {
+        let list = [Property::MessageExpiryInterval(7)];
+        let message = Message::new("", &properties(&list), b"p").unwrap().with_topic(b"long/topic");
+        assert_eq!(message, Message::new("long/topic", &properties(&list), b"p").unwrap());
+        assert_eq!(message.expiry_interval_s(), Some(7));
+        assert_eq!(message.with_topic(&[0xFF]).topic(), b"");
+    }
+
+    #[test]
+    fn what_cannot_travel_is_refused() {
+        let new = |topic: &str, list: &[Property]| Message::new(topic, &properties(list), b"");
+        assert_eq!(new(&"a".repeat(65_536), &[]), Err(EncodeError::TopicTooLong));
+        assert_eq!(new("a", &[Property::TopicAlias(1)]), Err(EncodeError::PropertyNotAllowed));
+        let long =
+            Property::ContentType(String::from_utf8(alloc::vec![b'a'; 65_536]).unwrap().into());
+        assert_eq!(new("a", &[long]), Err(EncodeError::ValueTooLong));
+        let expiry = Property::MessageExpiryInterval(1);
+        assert_eq!(new("a", &[expiry.clone(), expiry]), Err(EncodeError::PropertyRepeated));
+        let user = Property::UserProperty("a".into(), "b".into());
+        assert!(new("a", &[user.clone(), user]).is_ok());
     }
 }

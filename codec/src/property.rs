@@ -4,6 +4,8 @@ use alloc::{boxed::Box, vec::Vec};
 
 use bytes::Bytes;
 
+use crate::{EncodeError, PacketType, Sender, wire};
+
 /// One property with its value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names are the standard's own")]
@@ -76,6 +78,296 @@ pub enum PropertyId {
     SharedSubscriptionAvailable = 0x2A,
 }
 
+impl PropertyId {
+    /// Every property identifier, in ascending order.
+    pub const ALL: [Self; 27] = [
+        Self::PayloadFormatIndicator,
+        Self::MessageExpiryInterval,
+        Self::ContentType,
+        Self::ResponseTopic,
+        Self::CorrelationData,
+        Self::SubscriptionIdentifier,
+        Self::SessionExpiryInterval,
+        Self::AssignedClientIdentifier,
+        Self::ServerKeepAlive,
+        Self::AuthenticationMethod,
+        Self::AuthenticationData,
+        Self::RequestProblemInformation,
+        Self::WillDelayInterval,
+        Self::RequestResponseInformation,
+        Self::ResponseInformation,
+        Self::ServerReference,
+        Self::ReasonString,
+        Self::ReceiveMaximum,
+        Self::TopicAliasMaximum,
+        Self::TopicAlias,
+        Self::MaximumQoS,
+        Self::RetainAvailable,
+        Self::UserProperty,
+        Self::MaximumPacketSize,
+        Self::WildcardSubscriptionAvailable,
+        Self::SubscriptionIdentifierAvailable,
+        Self::SharedSubscriptionAvailable,
+    ];
+
+    /// The standard's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PayloadFormatIndicator => "Payload Format Indicator",
+            Self::MessageExpiryInterval => "Message Expiry Interval",
+            Self::ContentType => "Content Type",
+            Self::ResponseTopic => "Response Topic",
+            Self::CorrelationData => "Correlation Data",
+            Self::SubscriptionIdentifier => "Subscription Identifier",
+            Self::SessionExpiryInterval => "Session Expiry Interval",
+            Self::AssignedClientIdentifier => "Assigned Client Identifier",
+            Self::ServerKeepAlive => "Server Keep Alive",
+            Self::AuthenticationMethod => "Authentication Method",
+            Self::AuthenticationData => "Authentication Data",
+            Self::RequestProblemInformation => "Request Problem Information",
+            Self::WillDelayInterval => "Will Delay Interval",
+            Self::RequestResponseInformation => "Request Response Information",
+            Self::ResponseInformation => "Response Information",
+            Self::ServerReference => "Server Reference",
+            Self::ReasonString => "Reason String",
+            Self::ReceiveMaximum => "Receive Maximum",
+            Self::TopicAliasMaximum => "Topic Alias Maximum",
+            Self::TopicAlias => "Topic Alias",
+            Self::MaximumQoS => "Maximum QoS",
+            Self::RetainAvailable => "Retain Available",
+            Self::UserProperty => "User Property",
+            Self::MaximumPacketSize => "Maximum Packet Size",
+            Self::WildcardSubscriptionAvailable => "Wildcard Subscription Available",
+            Self::SubscriptionIdentifierAvailable => "Subscription Identifier Available",
+            Self::SharedSubscriptionAvailable => "Shared Subscription Available",
+        }
+    }
+
+    /// The property of this identifier; `None` for a value that the standard does not define.
+    pub fn from_u8(value: u8) -> Option<Self> {
+        let at = Self::ALL.binary_search_by_key(&value, |id| *id as u8).ok()?;
+        Self::ALL.get(at).copied()
+    }
+
+    /// Whether a packet of this type may carry it, whoever sends it. For CONNECT this tells of the
+    /// packet's own properties, not of the Will's.
+    pub const fn allowed_in(self, packet: PacketType) -> bool {
+        self.allowed_from(Sender::Client, packet) || self.allowed_from(Sender::Server, packet)
+    }
+
+    /// Whether a packet of this type and from this side may carry it: table 2-4 and the text of
+    /// each packet.
+    pub const fn allowed_from(self, sender: Sender, packet: PacketType) -> bool {
+        use PacketType::{
+            Auth, ConnAck, Connect, Disconnect, PubAck, PubComp, PubRec, PubRel, Publish, SubAck,
+            Subscribe, UnsubAck, Unsubscribe,
+        };
+        let server = matches!(sender, Sender::Server);
+        let sent = match packet {
+            Connect | Subscribe | Unsubscribe => !server,
+            ConnAck | SubAck | UnsubAck => server,
+            _ => true,
+        };
+        sent && match self {
+            Self::PayloadFormatIndicator
+            | Self::MessageExpiryInterval
+            | Self::ContentType
+            | Self::ResponseTopic
+            | Self::CorrelationData
+            | Self::TopicAlias => matches!(packet, Publish),
+            //= [MQTT-3.3.4-6]
+            Self::SubscriptionIdentifier => match packet {
+                Publish => server,
+                packet => matches!(packet, Subscribe),
+            },
+            //= [MQTT-3.14.2-2]
+            Self::SessionExpiryInterval => match packet {
+                Disconnect => !server,
+                packet => matches!(packet, Connect | ConnAck),
+            },
+            Self::ServerReference => match packet {
+                Disconnect => server,
+                packet => matches!(packet, ConnAck),
+            },
+            Self::AuthenticationMethod | Self::AuthenticationData => {
+                matches!(packet, Connect | ConnAck | Auth)
+            }
+            Self::RequestProblemInformation | Self::RequestResponseInformation => {
+                matches!(packet, Connect)
+            }
+            Self::WillDelayInterval => false,
+            Self::ReceiveMaximum | Self::TopicAliasMaximum | Self::MaximumPacketSize => {
+                matches!(packet, Connect | ConnAck)
+            }
+            Self::AssignedClientIdentifier
+            | Self::ServerKeepAlive
+            | Self::ResponseInformation
+            | Self::MaximumQoS
+            | Self::RetainAvailable
+            | Self::WildcardSubscriptionAvailable
+            | Self::SubscriptionIdentifierAvailable
+            | Self::SharedSubscriptionAvailable => matches!(packet, ConnAck),
+            Self::ReasonString => matches!(
+                packet,
+                ConnAck
+                    | PubAck
+                    | PubRec
+                    | PubRel
+                    | PubComp
+                    | SubAck
+                    | UnsubAck
+                    | Disconnect
+                    | Auth
+            ),
+            Self::UserProperty => !matches!(packet, PacketType::PingReq | PacketType::PingResp),
+        }
+    }
+
+    /// Whether it is one of the Will Properties.
+    pub const fn allowed_in_will(self) -> bool {
+        matches!(
+            self,
+            Self::PayloadFormatIndicator
+                | Self::MessageExpiryInterval
+                | Self::ContentType
+                | Self::ResponseTopic
+                | Self::CorrelationData
+                | Self::WillDelayInterval
+                | Self::UserProperty
+        )
+    }
+
+    /// Whether a packet may carry it more than once. Subscription Identifier repeats only in a
+    /// PUBLISH.
+    pub(crate) const fn is_repeatable(self) -> bool {
+        matches!(self, Self::UserProperty | Self::SubscriptionIdentifier)
+    }
+}
+
+impl core::fmt::Display for PropertyId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Property {
+    /// The identifier on the wire.
+    pub const fn id(&self) -> PropertyId {
+        match self {
+            Self::PayloadFormatIndicator(_) => PropertyId::PayloadFormatIndicator,
+            Self::MessageExpiryInterval(_) => PropertyId::MessageExpiryInterval,
+            Self::ContentType(_) => PropertyId::ContentType,
+            Self::ResponseTopic(_) => PropertyId::ResponseTopic,
+            Self::CorrelationData(_) => PropertyId::CorrelationData,
+            Self::SubscriptionIdentifier(_) => PropertyId::SubscriptionIdentifier,
+            Self::SessionExpiryInterval(_) => PropertyId::SessionExpiryInterval,
+            Self::AssignedClientIdentifier(_) => PropertyId::AssignedClientIdentifier,
+            Self::ServerKeepAlive(_) => PropertyId::ServerKeepAlive,
+            Self::AuthenticationMethod(_) => PropertyId::AuthenticationMethod,
+            Self::AuthenticationData(_) => PropertyId::AuthenticationData,
+            Self::RequestProblemInformation(_) => PropertyId::RequestProblemInformation,
+            Self::WillDelayInterval(_) => PropertyId::WillDelayInterval,
+            Self::RequestResponseInformation(_) => PropertyId::RequestResponseInformation,
+            Self::ResponseInformation(_) => PropertyId::ResponseInformation,
+            Self::ServerReference(_) => PropertyId::ServerReference,
+            Self::ReasonString(_) => PropertyId::ReasonString,
+            Self::ReceiveMaximum(_) => PropertyId::ReceiveMaximum,
+            Self::TopicAliasMaximum(_) => PropertyId::TopicAliasMaximum,
+            Self::TopicAlias(_) => PropertyId::TopicAlias,
+            Self::MaximumQoS(_) => PropertyId::MaximumQoS,
+            Self::RetainAvailable(_) => PropertyId::RetainAvailable,
+            Self::UserProperty(..) => PropertyId::UserProperty,
+            Self::MaximumPacketSize(_) => PropertyId::MaximumPacketSize,
+            Self::WildcardSubscriptionAvailable(_) => PropertyId::WildcardSubscriptionAvailable,
+            Self::SubscriptionIdentifierAvailable(_) => PropertyId::SubscriptionIdentifierAvailable,
+            Self::SharedSubscriptionAvailable(_) => PropertyId::SharedSubscriptionAvailable,
+        }
+    }
+
+    /// The value by its data type, borrowed.
+    fn value(&self) -> Value<'_> {
+        match self {
+            Self::PayloadFormatIndicator(v) | Self::MaximumQoS(v) => Value::Byte(*v),
+            Self::RequestProblemInformation(v)
+            | Self::RequestResponseInformation(v)
+            | Self::RetainAvailable(v)
+            | Self::WildcardSubscriptionAvailable(v)
+            | Self::SubscriptionIdentifierAvailable(v)
+            | Self::SharedSubscriptionAvailable(v) => Value::Byte(u8::from(*v)),
+            Self::ServerKeepAlive(v)
+            | Self::ReceiveMaximum(v)
+            | Self::TopicAliasMaximum(v)
+            | Self::TopicAlias(v) => Value::TwoByteInteger(*v),
+            Self::MessageExpiryInterval(v)
+            | Self::SessionExpiryInterval(v)
+            | Self::WillDelayInterval(v)
+            | Self::MaximumPacketSize(v) => Value::FourByteInteger(*v),
+            Self::SubscriptionIdentifier(v) => Value::VariableByteInteger(*v),
+            Self::ContentType(v)
+            | Self::ResponseTopic(v)
+            | Self::AssignedClientIdentifier(v)
+            | Self::AuthenticationMethod(v)
+            | Self::ResponseInformation(v)
+            | Self::ServerReference(v)
+            | Self::ReasonString(v) => Value::String(v),
+            Self::CorrelationData(v) | Self::AuthenticationData(v) => Value::Data(v),
+            Self::UserProperty(name, value) => Value::StringPair(name, value),
+        }
+    }
+
+    /// Bytes on the wire, identifier included.
+    pub fn encoded_len(&self) -> usize {
+        match self.value() {
+            Value::Byte(_) => 2,
+            Value::TwoByteInteger(_) => 3,
+            Value::FourByteInteger(_) => 5,
+            Value::VariableByteInteger(v) => wire::sum(&[1, wire::variable_len(v as usize)]),
+            Value::String(v) => wire::sum(&[1, wire::string_len(v)]),
+            Value::Data(v) => wire::sum(&[1, wire::data_len(v)]),
+            Value::StringPair(n, v) => wire::sum(&[1, wire::string_len(n), wire::string_len(v)]),
+        }
+    }
+
+    /// Appends identifier and value.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.id() as u8);
+        match self.value() {
+            Value::Byte(v) => out.push(v),
+            Value::TwoByteInteger(v) => out.extend_from_slice(&v.to_be_bytes()),
+            Value::FourByteInteger(v) => out.extend_from_slice(&v.to_be_bytes()),
+            Value::VariableByteInteger(v) => wire::put_variable(v as usize, out),
+            Value::String(v) => wire::put_string(v, out),
+            Value::Data(v) => wire::put_data(v, out),
+            Value::StringPair(name, value) => {
+                wire::put_string(name, out);
+                wire::put_string(value, out);
+            }
+        }
+    }
+
+    /// Whether strings and data fit their two-byte lengths.
+    pub(crate) fn check_lengths(&self) -> Result<(), EncodeError> {
+        let longest = match self.value() {
+            Value::String(v) => v.len(),
+            Value::Data(v) => v.len(),
+            Value::StringPair(name, value) => name.len().max(value.len()),
+            _ => 0,
+        };
+        if longest > 0xFFFF { Err(EncodeError::ValueTooLong) } else { Ok(()) }
+    }
+}
+
+/// A property's value by the data types of section 1.5.
+enum Value<'a> {
+    Byte(u8),
+    TwoByteInteger(u16),
+    FourByteInteger(u32),
+    VariableByteInteger(u32),
+    String(&'a str),
+    Data(&'a [u8]),
+    StringPair(&'a str, &'a str),
+}
+
 /// The properties of one packet in the order of the wire. Empty lists allocate nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Properties(Vec<Property>);
@@ -104,6 +396,37 @@ impl Properties {
     /// Removes every property for which `keep` is false.
     pub fn retain(&mut self, keep: impl FnMut(&Property) -> bool) {
         self.0.retain(keep);
+    }
+}
+
+impl Properties {
+    /// Bytes of all properties on the wire, without the Property Length in front of them.
+    pub fn encoded_len(&self) -> usize {
+        self.0.iter().fold(0, |total, property| total.saturating_add(property.encoded_len()))
+    }
+
+    /// Bytes of the properties with the Property Length in front of them.
+    pub(crate) fn field_len(&self) -> usize {
+        let len = self.encoded_len();
+        wire::sum(&[wire::variable_len(len), len])
+    }
+
+    /// Appends Property Length and properties. `[MQTT-2.2.2-1]`
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        //= [MQTT-2.2.2-1]
+        wire::put_variable(self.encoded_len(), out);
+        for property in &self.0 {
+            property.encode(out);
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Properties {
+    type Item = &'a Property;
+    type IntoIter = core::slice::Iter<'a, Property>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 
