@@ -41,4 +41,7 @@ pub use api::{
 };
 pub use config::{Authentication, Features, Limits, QueueFull, ShardConfig};
 pub use ids::{CommitSeq, ConnId, ShardId, ShardMap, Ticket, Time};
-pub use shard::{Record, Shard, ShardMsg, View};
+pub use shard::{
+    Declined, Delivery, Extra, Flight, Ids, Offer, Publication, Queued, Record, Retained,
+    SessionId, SessionRef, Shard, ShardMsg, Subscription, Target, View,
+};

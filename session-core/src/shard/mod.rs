@@ -1,61 +1,366 @@
-//! The state machine.
+//! The state machine: its state, its inputs, and the order of work inside it.
 
-use crate::{Effects, Input, ShardConfig, Time};
+mod ack;
+mod close;
+mod command;
+mod conn;
+mod connect;
+mod deliver;
+mod msg;
+mod publish;
+mod record;
+mod route;
+mod session;
+mod subscribe;
+mod table;
+mod timer;
+mod tree;
 
-/// What shards say to one another.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum ShardMsg {
-    /// Placeholder.
-    Announced,
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    vec::Vec,
+};
+
+use codec::{Frame, Packet, ReasonCode};
+
+use self::{
+    conn::{Conn, Phase, paused},
+    msg::Job,
+    route::Subscribers,
+    session::Session,
+    subscribe::Waiter,
+    table::{Conns, Sessions},
+    timer::Timer,
+    tree::Tree,
+};
+pub use self::{
+    msg::{Declined, Delivery, Flight, Offer, Publication, Retained, SessionRef, ShardMsg, Target},
+    record::Record,
+    session::{Extra, Ids, Queued, Subscription},
+    table::SessionId,
+};
+use crate::{Cause, CommitSeq, ConnId, Effect, Effects, Input, ShardConfig, ShardId, Ticket, Time};
+
+/// What a call of `handle` carries along.
+struct Cx<'a> {
+    now: Time,
+    out: &'a mut Effects,
+    /// Deliveries that may still be made in this call.
+    budget: u32,
 }
 
-/// One change of durable state.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Record {
-    /// Placeholder.
-    Placeholder,
-}
-
-/// A look into a shard, for metrics and administration.
-#[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
-    _shard: &'a Shard,
+/// Another shard, as a receiver of publishes and deliveries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Link {
+    /// Told, and not worked off there.
+    in_flight: u32,
+    /// Worked off here, and not reported to it.
+    worked: u32,
+    /// It said all its subscriptions.
+    announced: bool,
 }
 
 /// A part of the broker: some sessions and some topics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shard {
     config: ShardConfig,
+    conns: Conns<Conn>,
+    sessions: Sessions<Session>,
+    by_client: BTreeMap<Box<str>, SessionId>,
+    /// Subscriptions of the sessions here.
+    subscriptions: u32,
+    /// Subscriptions of all sessions to the topics that are owned here.
+    index: Tree<Subscribers>,
+    retained: Tree<Retained>,
+    retained_count: u32,
+    retained_bytes: u64,
+    timers: BTreeSet<(Time, Timer)>,
+    /// Work in the order of its causes.
+    jobs: VecDeque<Job>,
+    /// Publishes that wait until every shard has announced its subscriptions and every link has
+    /// room.
+    unrouted: VecDeque<Box<Publication>>,
+    links: Vec<Link>,
+    /// Connections that wait for room in a link.
+    link_waiters: BTreeSet<ConnId>,
+    /// SUBSCRIBE and UNSUBSCRIBE packets that the topics' owners have not all answered.
+    waiters: BTreeMap<u32, Waiter>,
+    /// Open questions.
+    tickets: BTreeMap<Ticket, ConnId>,
+    last_ticket: u64,
+    last_assigned: u64,
+    stopping: bool,
+    /// The last record given to the log, and the last known to be durable.
+    committed: CommitSeq,
+    persisted: CommitSeq,
+    /// Effects that wait for a record.
+    held: VecDeque<(CommitSeq, Effect)>,
+    /// Room for the receivers of one publish; empty between calls.
+    scratch: Vec<Target>,
 }
 
 impl Shard {
     /// An empty shard.
     pub fn new(config: ShardConfig) -> Self {
-        Self { config }
+        let links = config.map.all().map(|_| Link::default()).collect();
+        Self {
+            config,
+            conns: Conns::new(),
+            sessions: Sessions::new(),
+            by_client: BTreeMap::new(),
+            subscriptions: 0,
+            index: Tree::new(),
+            retained: Tree::new(),
+            retained_count: 0,
+            retained_bytes: 0,
+            timers: BTreeSet::new(),
+            jobs: VecDeque::new(),
+            unrouted: VecDeque::new(),
+            links,
+            link_waiters: BTreeSet::new(),
+            waiters: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            last_ticket: 0,
+            last_assigned: 0,
+            stopping: false,
+            committed: CommitSeq(0),
+            persisted: CommitSeq(0),
+            held: VecDeque::new(),
+            scratch: Vec::new(),
+        }
     }
 
-    /// Takes one record of the log, oldest first, before [`Shard::start`].
-    pub fn recover(&mut self, record: Record) {
-        let _ = record;
-    }
-
-    /// Begins to work; called once.
+    /// Begins to work; called once, after the last [`Shard::recover`].
     pub fn start(&mut self, now: Time, effects: &mut Effects) {
-        let _ = (now, effects, &self.config);
+        let cx = &mut self.cx(now, effects);
+        self.wake_sessions(cx);
+        self.announce(cx);
+        self.work(cx);
     }
 
     /// Takes one input and writes what is to be done.
     pub fn handle(&mut self, now: Time, input: Input, effects: &mut Effects) {
-        let _ = (now, input, effects);
+        let cx = &mut self.cx(now, effects);
+        match input {
+            Input::Packet { conn, packet } => self.on_packet(cx, conn, packet),
+            Input::Sent { conn, bytes } => self.on_sent(cx, conn, bytes),
+            Input::Told { from, msg } => self.jobs.push_back(Job::Msg(from, *msg)),
+            Input::Opened { conn, origin, credit } => self.on_opened(cx, conn, origin, credit),
+            Input::Closed { conn } => self.on_closed(cx, conn),
+            Input::Malformed { conn, error, version } => {
+                self.on_malformed(cx, conn, error, version);
+            }
+            Input::Tick => self.on_tick(cx),
+            Input::Persisted { through } => self.on_persisted(cx, through),
+            Input::Answer { ticket, answer } => self.on_answer(cx, ticket, *answer),
+            Input::Command { ticket, command } => self.on_command(cx, ticket, *command),
+        }
+        self.work(cx);
     }
 
     /// When to call with [`Input::Tick`] at the latest; at or before `now` if work is left over.
     pub fn next_timeout(&self) -> Option<Time> {
-        None
+        if !self.jobs.is_empty() {
+            return Some(Time(0));
+        }
+        self.timers.first().map(|(time, _)| *time)
     }
 
     /// A look inside.
-    pub fn view(&self) -> View<'_> {
-        View { _shard: self }
+    pub const fn view(&self) -> View<'_> {
+        View { shard: self }
+    }
+
+    fn cx<'a>(&self, now: Time, out: &'a mut Effects) -> Cx<'a> {
+        Cx { now, out, budget: self.config.limits.deliveries_per_turn_max }
+    }
+
+    fn on_packet(&mut self, cx: &mut Cx<'_>, id: ConnId, packet: Packet) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.heard = cx.now;
+        let Phase::Connected(session) = conn.phase else {
+            return self.on_packet_before_connack(cx, id, packet);
+        };
+        match packet {
+            Packet::Publish(publish) => self.on_publish(cx, id, session, publish),
+            Packet::PubAck(ack) => self.on_puback(cx, session, &ack),
+            Packet::PubRec(ack) => self.on_pubrec(cx, id, session, &ack),
+            Packet::PubRel(ack) => self.on_pubrel(cx, id, session, &ack),
+            Packet::PubComp(ack) => self.on_pubcomp(cx, session, &ack),
+            Packet::Subscribe(subscribe) => self.on_subscribe(cx, id, session, *subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(cx, id, session, *unsubscribe),
+            //= [MQTT-3.12.4-1]
+            Packet::PingReq => self.send(cx, id, Frame::PingResp),
+            Packet::Disconnect(disconnect) => self.on_disconnect(cx, id, session, &disconnect),
+            Packet::Auth(auth) => self.on_auth(cx, id, &auth),
+            //= [MQTT-3.1.0-2] a second CONNECT; the others only a server may send.
+            Packet::Connect(_)
+            | Packet::ConnAck(_)
+            | Packet::SubAck(_)
+            | Packet::UnsubAck(_)
+            | Packet::PingResp => self.refuse(cx, id, ReasonCode::ProtocolError),
+        }
+    }
+
+    /// Works through what waits, as far as the budget of this call goes.
+    fn work(&mut self, cx: &mut Cx<'_>) {
+        while cx.budget > 0
+            && let Some(job) = self.jobs.pop_front()
+        {
+            match job {
+                Job::Msg(from, msg) => self.on_msg(cx, from, msg),
+                Job::Rest(from, delivery, begin) => self.deliver_all(cx, from, delivery, begin),
+            }
+        }
+    }
+
+    fn on_msg(&mut self, cx: &mut Cx<'_>, from: ShardId, msg: ShardMsg) {
+        match msg {
+            ShardMsg::Publish(publication) => {
+                self.worked_off(cx, from);
+                self.route_or_wait(cx, publication);
+            }
+            ShardMsg::Deliver(delivery) => self.deliver_all(cx, from, delivery, 0),
+            ShardMsg::Routed { flight, shards, reason } => {
+                self.on_routed(cx, flight, shards, reason);
+            }
+            ShardMsg::Stored { flight, refused } => self.on_stored(cx, flight, refused),
+            ShardMsg::Subscribe { who, filter, options, id, replay, request } => {
+                let subscription = Subscription { options, id };
+                self.index_subscribe(cx, who, filter, subscription, replay, request);
+            }
+            ShardMsg::Unsubscribe { who, filter, request } => {
+                self.index_unsubscribe(cx, who, filter, request);
+            }
+            ShardMsg::Done { who, request, filter, retained } => {
+                self.on_done(cx, who.session, request, &filter, retained);
+            }
+            ShardMsg::Offer { target, offer } => self.on_offer(cx, from, *target, *offer),
+            ShardMsg::Declined(offer) => self.on_declined(cx, *offer),
+            ShardMsg::Credit(count) => self.on_credit(cx, from, count),
+            ShardMsg::Announced => self.on_announced(cx, from),
+        }
+    }
+
+    /// Tells a shard, perhaps this one: then it is work for later in this call.
+    fn tell(&mut self, cx: &mut Cx<'_>, to: ShardId, msg: ShardMsg) {
+        if to == self.config.id {
+            self.jobs.push_back(Job::Msg(to, msg));
+        } else {
+            self.emit(cx, Effect::Tell { to, msg: Box::new(msg) });
+        }
+    }
+
+    /// The one way out. An effect waits until every record before it is durable.
+    fn emit(&mut self, cx: &mut Cx<'_>, effect: Effect) {
+        if self.committed == self.persisted {
+            cx.out.push(effect);
+        } else {
+            self.held.push_back((self.committed, effect));
+        }
+    }
+
+    fn on_persisted(&mut self, cx: &mut Cx<'_>, through: CommitSeq) {
+        self.persisted = self.persisted.max(through.min(self.committed));
+        while let Some((_, effect)) = self.held.pop_front_if(|(seq, _)| *seq <= self.persisted) {
+            cx.out.push(effect);
+        }
+    }
+
+    /// Sends a packet and charges the connection's credit.
+    fn send(&mut self, cx: &mut Cx<'_>, id: ConnId, frame: Frame) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let bytes = i64::try_from(frame.len()).unwrap_or(i64::MAX);
+        conn.credit = conn.credit.saturating_sub(bytes);
+        // A peer that lets acknowledgements pile up is not read from: it could go on for ever.
+        let beyond = conn.credit <= conn.credit_floor;
+        self.emit(cx, Effect::Send { conn: id, frame });
+        if beyond {
+            self.pause(cx, id, paused::CREDIT);
+        }
+    }
+
+    fn on_sent(&mut self, cx: &mut Cx<'_>, id: ConnId, bytes: u32) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let starved = conn.credit <= 0;
+        conn.credit = conn.credit.saturating_add(i64::from(bytes));
+        if starved && conn.credit > 0 {
+            let session = conn.session();
+            self.resume(cx, id, paused::CREDIT);
+            if let Some(session) = session {
+                self.pump(cx, session);
+            }
+        }
+    }
+
+    /// Stops reading for one more reason. Goes past the gate, as nothing durable is told by it.
+    fn pause(&mut self, cx: &mut Cx<'_>, id: ConnId, why: u8) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.paused == 0 {
+            cx.out.push(Effect::Pause { conn: id });
+        }
+        conn.paused |= why;
+    }
+
+    fn resume(&mut self, cx: &mut Cx<'_>, id: ConnId, why: u8) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.paused & why == 0 {
+            return;
+        }
+        conn.paused &= !why;
+        if conn.paused == 0 {
+            // The silence was ours.
+            conn.heard = cx.now;
+            cx.out.push(Effect::Resume { conn: id });
+        }
+    }
+
+    /// Ends a connection whose client broke a rule or hit a limit, and says so.
+    fn refuse(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode) {
+        self.disconnect(cx, id, reason, Cause::Refused(reason));
+    }
+}
+
+/// A look into a shard, for metrics and administration.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    shard: &'a Shard,
+}
+
+impl View<'_> {
+    /// Open connections, those without CONNECT included.
+    pub const fn connections(&self) -> usize {
+        self.shard.conns.len()
+    }
+
+    /// Sessions, connected or not.
+    pub const fn sessions(&self) -> usize {
+        self.shard.sessions.len()
+    }
+
+    /// Subscriptions of those sessions.
+    pub const fn subscriptions(&self) -> u32 {
+        self.shard.subscriptions
+    }
+
+    /// Retained messages of the topics owned here.
+    pub const fn retained(&self) -> u32 {
+        self.shard.retained_count
+    }
+
+    /// Messages that wait for sessions, sent ones included.
+    pub fn queued(&self) -> usize {
+        self.shard.sessions.iter().fold(0, |sum, (_, session)| {
+            sum.saturating_add(session.queue.len()).saturating_add(session.exchanges.len())
+        })
+    }
+
+    /// The Client Identifiers of all sessions, in order, and whether each is connected.
+    pub fn clients(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.shard.by_client.iter().map(|(client_id, session)| {
+            let session = self.shard.sessions.get(*session);
+            (&**client_id, session.is_some_and(|session| session.conn.is_some()))
+        })
     }
 }

@@ -1,0 +1,108 @@
+//! Wishes of administrators, and the talk between shards that keeps them in step.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use codec::ReasonCode;
+
+use super::{
+    Cx, Shard,
+    conn::paused,
+    msg::{Flight, Publication, ShardMsg},
+};
+use crate::{Cause, Command, ConnId, Effect, Reply, ShardId, Ticket};
+
+/// Worked off publishes are reported to their sender in lots: one message for so many.
+const CREDIT_LOT: u32 = 64;
+
+impl Shard {
+    pub(super) fn on_command(&mut self, cx: &mut Cx<'_>, ticket: Ticket, command: Command) {
+        let reply = match command {
+            Command::Disconnect { client_id, reason } => self.kick(cx, &client_id, reason),
+            Command::Shutdown => self.shut_down(cx),
+            Command::Publish { message, qos, retain } => {
+                let publication = Publication {
+                    message,
+                    qos,
+                    retain,
+                    at: cx.now,
+                    publisher: None,
+                    origin: self.config.id,
+                    flight: Flight::Unwatched,
+                };
+                self.publish(cx, publication);
+                Reply::Done
+            }
+        };
+        self.emit(cx, Effect::Reply { ticket, reply: Box::new(reply) });
+    }
+
+    fn kick(&mut self, cx: &mut Cx<'_>, client_id: &str, reason: ReasonCode) -> Reply {
+        let session = self.by_client.get(client_id).and_then(|id| self.sessions.get(*id));
+        let Some(conn) = session.and_then(|session| session.conn) else { return Reply::NotFound };
+        self.disconnect(cx, conn, reason, Cause::Administrative(reason));
+        Reply::Done
+    }
+
+    fn shut_down(&mut self, cx: &mut Cx<'_>) -> Reply {
+        self.stopping = true;
+        let all: Vec<ConnId> = self.conns.iter().map(|conn| conn.id).collect();
+        for conn in all {
+            self.disconnect(cx, conn, ReasonCode::ServerShuttingDown, Cause::Shutdown);
+        }
+        Reply::Done
+    }
+
+    /// Tells every topics' owner the subscriptions of the sessions here, then that this was all.
+    pub(super) fn announce(&mut self, cx: &mut Cx<'_>) {
+        let all: Vec<_> = self
+            .sessions
+            .iter()
+            .flat_map(|(id, session)| {
+                session
+                    .subscriptions
+                    .iter()
+                    .map(move |(filter, subscription)| (id, filter.clone(), *subscription))
+            })
+            .collect();
+        for (session, filter, subscription) in all {
+            self.tell_subscribe(cx, session, filter, subscription, false, None);
+        }
+        for shard in self.config.map.all() {
+            self.tell(cx, shard, ShardMsg::Announced);
+        }
+    }
+
+    pub(super) fn on_announced(&mut self, cx: &mut Cx<'_>, from: ShardId) {
+        if let Some(link) = self.links.get_mut(usize::from(from.0)) {
+            link.announced = true;
+        }
+        self.route_waiting(cx);
+    }
+
+    /// One publish or delivery of another shard was worked off.
+    pub(super) fn worked_off(&mut self, cx: &mut Cx<'_>, from: ShardId) {
+        if from == self.config.id {
+            return;
+        }
+        let Some(link) = self.links.get_mut(usize::from(from.0)) else { return };
+        link.worked = link.worked.saturating_add(1);
+        if link.worked >= CREDIT_LOT.min(self.config.limits.link_in_flight_max) {
+            let count = core::mem::take(&mut link.worked);
+            self.tell(cx, from, ShardMsg::Credit(count));
+        }
+    }
+
+    /// Another shard has worked something off: what waited for it goes on.
+    pub(super) fn on_credit(&mut self, cx: &mut Cx<'_>, from: ShardId, count: u32) {
+        let maximum = self.config.limits.link_in_flight_max;
+        let Some(link) = self.links.get_mut(usize::from(from.0)) else { return };
+        link.in_flight = link.in_flight.saturating_sub(count);
+        let has_room = link.in_flight <= maximum / 2;
+        self.route_waiting(cx);
+        if has_room && self.unrouted.is_empty() {
+            for conn in core::mem::take(&mut self.link_waiters) {
+                self.resume(cx, conn, paused::LINK);
+            }
+        }
+    }
+}

@@ -1,0 +1,573 @@
+//! From an open connection to CONNACK: who may come in, and to which session.
+
+use alloc::{boxed::Box, format, vec::Vec};
+
+use bytes::Bytes;
+use codec::{
+    Auth, ConnAck, Connect, DecodeError, Disconnect, Frame, Packet, Properties, Property,
+    ProtocolVersion, QoS, ReasonCode,
+};
+
+use super::{
+    Cx, Shard,
+    conn::{Conn, Phase, paused},
+    record::Record,
+    table::SessionId,
+    timer::Timer,
+};
+use crate::{
+    Answer, Authentication, Cause, ConnId, Effect, Event, Grants, Origin, Principal, Request,
+    Ticket,
+};
+
+impl Shard {
+    pub(super) fn on_opened(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        origin: Box<Origin>,
+        credit: u32,
+    ) {
+        self.conns.insert(Conn::new(id, origin, credit, cx.now));
+        if self.stopping {
+            return self.close(cx, id, Cause::Shutdown);
+        }
+        // U5-3.1.4-a
+        let deadline = cx.now.plus_ms(self.config.limits.connect_timeout_ms);
+        self.arm(id, Some(deadline));
+    }
+
+    pub(super) fn on_packet_before_connack(&mut self, cx: &mut Cx<'_>, id: ConnId, packet: Packet) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        match (&conn.phase, packet) {
+            (Phase::Opened, Packet::Connect(connect)) => {
+                conn.version = connect.version;
+                conn.packet_max = connect.properties.maximum_packet_size().unwrap_or(u32::MAX);
+                self.on_connect(cx, id, connect);
+            }
+            (Phase::Authenticating { ticket: None, .. }, Packet::Auth(auth)) => {
+                self.on_auth_before_connack(cx, id, &auth);
+            }
+            (Phase::Authenticating { .. }, Packet::Disconnect(disconnect)) => {
+                self.close(cx, id, Cause::Disconnected(disconnect.reason));
+            }
+            //= [MQTT-3.1.0-1] [MQTT-3.1.2-30] [MQTT-3.14.0-1]
+            (Phase::Authenticating { .. }, _) => {
+                self.refuse_connect(cx, id, ReasonCode::ProtocolError);
+            }
+            _ => self.close(cx, id, Cause::Refused(ReasonCode::ProtocolError)),
+        }
+    }
+
+    pub(super) fn on_malformed(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        error: DecodeError,
+        version: Option<ProtocolVersion>,
+    ) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let cause = Cause::Malformed(error);
+        match conn.phase {
+            Phase::Connected(_) => self.disconnect(cx, id, error.reason(), cause),
+            Phase::Authenticating { .. } => {
+                self.send_connack_error(cx, id, error.reason());
+                self.close(cx, id, cause);
+            }
+            Phase::Opened => {
+                // A CONNECT of a known version that breaks a rule is told which in 5.0; before,
+                // only an unknown level and a bad identifier have a return code, and a packet that
+                // breaks a rule gets none [MQTT-3.1.4-1 of 3.1.1].
+                let reason = error.reason();
+                let tell = version == Some(ProtocolVersion::V5)
+                    || reason == ReasonCode::UnsupportedProtocolVersion;
+                conn.version = version.unwrap_or(ProtocolVersion::V311);
+                if tell {
+                    self.send_connack_error(cx, id, reason);
+                }
+                self.close(cx, id, cause);
+            }
+        }
+    }
+
+    fn on_connect(&mut self, cx: &mut Cx<'_>, id: ConnId, mut connect: Box<Connect>) {
+        let assigned = connect.client_id.is_empty();
+        if let Err(reason) = self.judge_connect(&connect) {
+            return self.refuse_connect(cx, id, reason);
+        }
+        if assigned {
+            connect.client_id = self.assign_client_id();
+        }
+        let owner = self.config.map.session(&connect.client_id);
+        if owner != self.config.id {
+            self.arm(id, None);
+            self.conns.remove(id);
+            return self.emit(cx, Effect::Move { conn: id, connect, to: owner });
+        }
+        let method = connect.properties.authentication_method();
+        match self.config.authentication {
+            //= [MQTT-4.12.0-1]
+            Authentication::Anonymous if method.is_some() => {
+                self.refuse_connect(cx, id, ReasonCode::BadAuthenticationMethod);
+            }
+            Authentication::Anonymous => {
+                let name = connect.user_name.clone();
+                let principal = Principal { name, grants: Grants::All, expires: None };
+                self.accept(cx, id, connect, assigned, principal, None);
+            }
+            Authentication::Ask => {
+                let origin = match self.conns.get(id) {
+                    Some(conn) => conn.origin.clone(),
+                    None => return,
+                };
+                let request = Request::Authenticate { connect: connect.clone(), origin };
+                let ticket = Some(self.ask(cx, id, request));
+                self.pause(cx, id, paused::ANSWER);
+                if let Some(conn) = self.conns.get_mut(id) {
+                    conn.auth_method = method.map(Box::from);
+                    conn.phase = Phase::Authenticating { connect, assigned, ticket };
+                }
+            }
+        }
+    }
+
+    /// What is wrong with a CONNECT before anything is known of its sender.
+    fn judge_connect(&self, connect: &Connect) -> Result<(), ReasonCode> {
+        let features = &self.config.features;
+        if connect.client_id.is_empty() {
+            //= [MQTT-3.1.3-8 of 3.1.1], and 3.1 knows no empty identifier at all.
+            let may_be_assigned = match connect.version {
+                ProtocolVersion::V31 => false,
+                ProtocolVersion::V311 => connect.clean_start,
+                ProtocolVersion::V5 => true,
+            };
+            if !may_be_assigned {
+                return Err(ReasonCode::ClientIdentifierNotValid);
+            }
+        }
+        //= [MQTT-3.1.3-8]
+        if connect.client_id.len() > usize::from(self.config.limits.client_id_bytes_max) {
+            return Err(ReasonCode::ClientIdentifierNotValid);
+        }
+        if let Some(will) = &connect.will {
+            //= [MQTT-3.2.2-12]
+            if will.qos > features.maximum_qos {
+                return Err(ReasonCode::QoSNotSupported);
+            }
+            //= [MQTT-3.2.2-13]
+            if will.retain && !features.retain {
+                return Err(ReasonCode::RetainNotSupported);
+            }
+            self.judge_topic(will.message.topic())?;
+        }
+        Ok(())
+    }
+
+    /// A Client Identifier that nobody uses and whose session belongs here `[MQTT-3.2.2-16]`.
+    /// The search ends after as many steps as there are shards on average.
+    fn assign_client_id(&mut self) -> Box<str> {
+        loop {
+            self.last_assigned = self.last_assigned.wrapping_add(1);
+            let id = format!("auto-{:016x}-{:x}", self.config.instance, self.last_assigned);
+            let is_ours = self.config.map.session(&id) == self.config.id;
+            if is_ours && !self.by_client.contains_key(&*id) {
+                return id.into();
+            }
+        }
+    }
+
+    /// Asks the outside about a connection; no answer in time is a refusal.
+    fn ask(&mut self, cx: &mut Cx<'_>, id: ConnId, request: Request) -> Ticket {
+        self.last_ticket = self.last_ticket.wrapping_add(1);
+        let ticket = Ticket(self.last_ticket);
+        self.tickets.insert(ticket, id);
+        let deadline = cx.now.plus_ms(self.config.limits.ask_timeout_ms);
+        self.timers.insert((deadline, Timer::Answer(ticket)));
+        self.emit(cx, Effect::Ask { ticket, request: Box::new(request) });
+        ticket
+    }
+
+    pub(super) fn on_answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, answer: Answer) {
+        let Some(id) = self.tickets.remove(&ticket) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        match &mut conn.phase {
+            Phase::Authenticating { ticket: waiting, .. } if *waiting == Some(ticket) => {
+                *waiting = None;
+                self.on_connect_answer(cx, id, answer);
+            }
+            Phase::Connected(_) if conn.reauth == Some(Some(ticket)) => {
+                self.on_reauth_answer(cx, id, answer);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connect_answer(&mut self, cx: &mut Cx<'_>, id: ConnId, answer: Answer) {
+        match answer {
+            Answer::Accept { principal, data } => {
+                let Some(conn) = self.conns.get_mut(id) else { return };
+                let phase = core::mem::replace(&mut conn.phase, Phase::Opened);
+                let Phase::Authenticating { connect, assigned, .. } = phase else { return };
+                self.accept(cx, id, connect, assigned, principal, data);
+                self.resume(cx, id, paused::ANSWER);
+            }
+            Answer::Continue { data } => {
+                //= [MQTT-4.12.0-2]
+                self.send_auth(cx, id, ReasonCode::ContinueAuthentication, data);
+                let deadline = cx.now.plus_ms(self.config.limits.connect_timeout_ms);
+                self.arm(id, Some(deadline));
+                self.resume(cx, id, paused::ANSWER);
+            }
+            //= [MQTT-4.12.0-4] [MQTT-3.1.4-2]
+            Answer::Refuse { reason } => self.refuse_connect(cx, id, reason),
+        }
+    }
+
+    fn on_auth_before_connack(&mut self, cx: &mut Cx<'_>, id: ConnId, auth: &Auth) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let Phase::Authenticating { connect, .. } = &conn.phase else { return };
+        let client_id = connect.client_id.clone();
+        //= [MQTT-4.12.0-3] [MQTT-4.12.0-5]
+        let same = auth.properties.authentication_method() == conn.auth_method.as_deref();
+        if !same || conn.auth_method.is_none() || auth.reason != ReasonCode::ContinueAuthentication
+        {
+            return self.refuse_connect(cx, id, ReasonCode::ProtocolError);
+        }
+        let method = conn.auth_method.clone().unwrap_or_default();
+        let data = auth.properties.authentication_data().cloned();
+        let request = Request::Continue { client_id, method, data, again: false };
+        let asked = self.ask(cx, id, request);
+        self.pause(cx, id, paused::ANSWER);
+        if let Some(conn) = self.conns.get_mut(id)
+            && let Phase::Authenticating { ticket, .. } = &mut conn.phase
+        {
+            *ticket = Some(asked);
+        }
+    }
+
+    /// AUTH on a running connection: a re-authentication begins or goes on `[MQTT-4.12.1-1]`.
+    pub(super) fn on_auth(&mut self, cx: &mut Cx<'_>, id: ConnId, auth: &Auth) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let same = auth.properties.authentication_method() == conn.auth_method.as_deref();
+        let again = auth.reason == ReasonCode::ReAuthenticate;
+        let expected = match conn.reauth {
+            None => again,
+            Some(None) => auth.reason == ReasonCode::ContinueAuthentication,
+            Some(Some(_)) => false,
+        };
+        //= [MQTT-4.12.0-7]
+        if conn.auth_method.is_none() || !same || !expected {
+            return self.refuse(cx, id, ReasonCode::ProtocolError);
+        }
+        let session = conn.session().and_then(|session| self.sessions.get(session));
+        let Some(client_id) = session.map(|session| session.client_id.clone()) else { return };
+        let method = conn.auth_method.clone().unwrap_or_default();
+        let data = auth.properties.authentication_data().cloned();
+        let ticket = self.ask(cx, id, Request::Continue { client_id, method, data, again });
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.reauth = Some(Some(ticket));
+        }
+    }
+
+    fn on_reauth_answer(&mut self, cx: &mut Cx<'_>, id: ConnId, answer: Answer) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        match answer {
+            Answer::Accept { principal, data } => {
+                conn.reauth = None;
+                conn.grants = principal.grants;
+                conn.authority_ends = principal.expires;
+                self.rearm_silence(cx, id);
+                self.send_auth(cx, id, ReasonCode::Success, data);
+                self.recheck_subscriptions(cx, id);
+            }
+            Answer::Continue { data } => {
+                conn.reauth = Some(None);
+                self.send_auth(cx, id, ReasonCode::ContinueAuthentication, data);
+            }
+            //= [MQTT-4.12.1-2]
+            Answer::Refuse { reason } => self.refuse(cx, id, reason),
+        }
+    }
+
+    fn send_auth(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode, data: Option<Bytes>) {
+        let Some(conn) = self.conns.get(id) else { return };
+        //= [MQTT-4.12.0-5]
+        let method = conn.auth_method.clone().map(Property::AuthenticationMethod);
+        let data = data.map(Property::AuthenticationData);
+        let properties = method.into_iter().chain(data).collect();
+        let packet = Packet::Auth(Box::new(Auth { reason, properties }));
+        let frame = Frame::Packet(conn.version, Box::new(packet));
+        if frame.len() <= conn.packet_max as usize {
+            self.send(cx, id, frame);
+        }
+    }
+
+    /// Lets a client in.
+    fn accept(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        connect: Box<Connect>,
+        assigned: bool,
+        principal: Principal,
+        data: Option<Bytes>,
+    ) {
+        if let Err(reason) = self.judge_principal(&connect, &principal) {
+            return self.refuse_connect(cx, id, reason);
+        }
+        let (session, present) = self.take_session(cx, &connect);
+        let session_expiry_s = self.granted_expiry_s(&connect);
+        self.begin_connection(id, session, &connect, principal);
+        self.set_will(cx, session, connect.will.clone());
+        self.rearm_silence(cx, id);
+        self.send_connack(cx, id, &connect, assigned, present, session_expiry_s, data);
+        self.note_connected(cx, id, &connect, present);
+        self.recheck_subscriptions(cx, id);
+        self.pump(cx, session);
+    }
+
+    fn judge_principal(&self, connect: &Connect, who: &Principal) -> Result<(), ReasonCode> {
+        let limits = &self.config.limits;
+        if self.conns.len() > limits.connections_max as usize {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        let is_new = !self.by_client.contains_key(&connect.client_id);
+        if is_new && self.sessions.len() >= limits.sessions_max as usize {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        if let Some(will) = &connect.will
+            && !who.grants.may_publish(will.message.topic_str(), will.qos, will.retain)
+        {
+            return Err(ReasonCode::NotAuthorized);
+        }
+        Ok(())
+    }
+
+    /// The session of a CONNECT and whether it existed: taken over, resumed or made anew.
+    fn take_session(&mut self, cx: &mut Cx<'_>, connect: &Connect) -> (SessionId, bool) {
+        if let Some(old) = self.by_client.get(&connect.client_id).copied() {
+            //= [MQTT-3.1.4-3]
+            if let Some(conn) = self.sessions.get(old).and_then(|session| session.conn) {
+                self.take_over(cx, conn, connect.clean_start);
+            }
+        }
+        let mut old = self.by_client.get(&connect.client_id).copied();
+        //= [MQTT-3.1.2-4]
+        if connect.clean_start
+            && let Some(session) = old.take()
+        {
+            self.end_session(cx, session);
+        }
+        //= [MQTT-3.1.2-5] [MQTT-3.1.2-6]
+        let session = old.unwrap_or_else(|| self.sessions.vacancy());
+        let expiry_s = self.granted_expiry_s(connect);
+        let ends = self.sessions.get(session).and_then(|session| session.ends);
+        if let Some(ends) = ends {
+            self.timers.remove(&(ends, Timer::Session(session)));
+        }
+        let client_id = connect.client_id.clone();
+        if self.config.durable && (expiry_s > 0 || self.logs(session)) {
+            let client_id = client_id.clone();
+            self.log(cx, Record::Session { session, client_id, expiry_s });
+        }
+        self.apply_session(session, client_id, expiry_s);
+        (session, old.is_some())
+    }
+
+    /// Session Expiry Interval as granted. A Clean Session of earlier versions ends with the
+    /// connection, any other never.
+    fn granted_expiry_s(&self, connect: &Connect) -> u32 {
+        let wanted = match connect.version {
+            ProtocolVersion::V5 => connect.properties.session_expiry_interval().unwrap_or(0),
+            _ if connect.clean_start => 0,
+            _ => u32::MAX,
+        };
+        wanted.min(self.config.limits.session_expiry_s_max)
+    }
+
+    fn begin_connection(
+        &mut self,
+        id: ConnId,
+        session: SessionId,
+        connect: &Connect,
+        principal: Principal,
+    ) {
+        let limits = &self.config.limits;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let properties = &connect.properties;
+        conn.phase = Phase::Connected(session);
+        //= [MQTT-4.9.0-1]
+        conn.window = properties.receive_maximum().unwrap_or(u16::MAX).min(limits.send_window_max);
+        conn.problem_info = properties.request_problem_information().unwrap_or(true);
+        //= [MQTT-3.1.2-27]
+        conn.alias_out_max =
+            properties.topic_alias_maximum().unwrap_or(0).min(limits.topic_alias_out_max);
+        conn.auth_method = properties.authentication_method().map(Box::from);
+        conn.user = principal.name;
+        conn.grants = principal.grants;
+        conn.authority_ends = principal.expires;
+        //= [MQTT-3.1.2-22]
+        let keep_alive_s = granted_keep_alive_s(connect, limits.keep_alive_s_max);
+        conn.silence_ms = u64::from(keep_alive_s).saturating_mul(1500);
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.conn = Some(id);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "each is one fact that CONNACK tells")]
+    fn send_connack(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        connect: &Connect,
+        assigned: bool,
+        present: bool,
+        session_expiry_s: u32,
+        data: Option<Bytes>,
+    ) {
+        let properties = if connect.version.is_v5() {
+            self.connack_properties(connect, assigned, session_expiry_s, data)
+        } else {
+            Properties::new()
+        };
+        //= [MQTT-3.2.2-2] [MQTT-3.2.2-3]; 3.1 has no such flag.
+        let session_present = present && connect.version != ProtocolVersion::V31;
+        let reason = ReasonCode::Success;
+        let packet = Packet::ConnAck(Box::new(ConnAck { session_present, reason, properties }));
+        //= [MQTT-3.2.0-1]
+        self.send(cx, id, Frame::Packet(connect.version, Box::new(packet)));
+    }
+
+    fn connack_properties(
+        &self,
+        connect: &Connect,
+        assigned: bool,
+        session_expiry_s: u32,
+        data: Option<Bytes>,
+    ) -> Properties {
+        use Property as P;
+        let (limits, features) = (&self.config.limits, &self.config.features);
+        let asked = &connect.properties;
+        let keep_alive_s = granted_keep_alive_s(connect, limits.keep_alive_s_max);
+        let response = match &features.response_topic_prefix {
+            //= [MQTT-3.1.2-28]
+            Some(prefix) if asked.request_response_information() == Some(true) => {
+                Some(format!("{prefix}{}", connect.client_id).into_boxed_str())
+            }
+            _ => None,
+        };
+        let optional = [
+            // U5-3.2.2.3.2-a
+            (session_expiry_s != asked.session_expiry_interval().unwrap_or(0))
+                .then_some(P::SessionExpiryInterval(session_expiry_s)),
+            Some(P::ReceiveMaximum(limits.receive_maximum)),
+            //= [MQTT-3.2.2-9]
+            (features.maximum_qos < QoS::ExactlyOnce)
+                .then_some(P::MaximumQoS(features.maximum_qos as u8)),
+            (!features.retain).then_some(P::RetainAvailable(false)),
+            Some(P::MaximumPacketSize(limits.packet_bytes_max)),
+            //= [MQTT-3.1.3-7]
+            assigned.then(|| P::AssignedClientIdentifier(connect.client_id.clone())),
+            Some(P::TopicAliasMaximum(limits.topic_alias_maximum)),
+            (!features.wildcard_subscriptions).then_some(P::WildcardSubscriptionAvailable(false)),
+            (!features.subscription_identifiers)
+                .then_some(P::SubscriptionIdentifierAvailable(false)),
+            (!features.shared_subscriptions).then_some(P::SharedSubscriptionAvailable(false)),
+            (keep_alive_s != connect.keep_alive_s).then_some(P::ServerKeepAlive(keep_alive_s)),
+            response.map(P::ResponseInformation),
+            //= [MQTT-4.12.0-5] [MQTT-4.12.0-6]
+            asked.authentication_method().map(|method| P::AuthenticationMethod(method.into())),
+            data.map(P::AuthenticationData),
+        ];
+        optional.into_iter().flatten().collect()
+    }
+
+    fn note_connected(
+        &self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        connect: &Connect,
+        session_present: bool,
+    ) {
+        let Some(conn) = self.conns.get(id) else { return };
+        cx.out.push(Effect::Note(Box::new(Event::Connected {
+            conn: id,
+            client_id: connect.client_id.clone(),
+            user: conn.user.clone(),
+            version: connect.version,
+            session_present,
+            keep_alive_s: granted_keep_alive_s(connect, self.config.limits.keep_alive_s_max),
+        })));
+    }
+
+    /// Ends subscriptions that a client may no longer have: rights may have changed since.
+    fn recheck_subscriptions(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let Some(session) = conn.session() else { return };
+        if conn.grants == Grants::All {
+            return;
+        }
+        let Some(state) = self.sessions.get(session) else { return };
+        let lost: Vec<_> = state
+            .subscriptions
+            .keys()
+            .filter(|filter| {
+                let plain = match codec::topic::split_shared(filter) {
+                    Some(Ok((_, plain))) => plain,
+                    _ => filter,
+                };
+                !conn.grants.may_subscribe(plain)
+            })
+            .cloned()
+            .collect();
+        for filter in lost {
+            self.forget_subscription(cx, session, filter, None);
+        }
+    }
+
+    /// Refuses a CONNECT: the reason if the version has a way to say it, then the end
+    /// `[MQTT-3.2.2-7]` `[MQTT-3.1.4-6]`.
+    pub(super) fn refuse_connect(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode) {
+        self.send_connack_error(cx, id, reason);
+        self.close(cx, id, Cause::Refused(reason));
+    }
+
+    fn send_connack_error(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode) {
+        let Some(conn) = self.conns.get(id) else { return };
+        //= [MQTT-3.2.2-6 of 3.1.1]
+        if !conn.version.is_v5() && reason.v3_connect_return_code().is_none() {
+            return;
+        }
+        //= [MQTT-3.2.2-6] [MQTT-3.2.2-19]
+        self.send_explained(cx, id, Some(reason.name()), |properties| {
+            Packet::ConnAck(Box::new(ConnAck { session_present: false, reason, properties }))
+        });
+    }
+
+    /// Ends the connection that a session had: another one takes it over.
+    fn take_over(&mut self, cx: &mut Cx<'_>, conn: ConnId, clean_start: bool) {
+        let reason = ReasonCode::SessionTakenOver;
+        self.send_disconnect(cx, conn, reason);
+        self.detach(cx, conn, Cause::TakenOver, clean_start);
+    }
+
+    pub(super) fn send_disconnect(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode) {
+        let Some(conn) = self.conns.get(id) else { return };
+        //= [MQTT-3.14.0-1]
+        if conn.version.is_v5() && conn.session().is_some() {
+            //= [MQTT-3.14.2-3] [MQTT-3.14.2-2]
+            self.send_explained(cx, id, Some(reason.name()), |properties| {
+                Packet::Disconnect(Box::new(Disconnect { reason, properties }))
+            });
+        }
+    }
+}
+
+/// The Keep Alive in force, seconds `[MQTT-3.1.2-21]`. Before 5.0 a client cannot be told another.
+fn granted_keep_alive_s(connect: &Connect, maximum_s: u16) -> u16 {
+    let asked = connect.keep_alive_s;
+    if maximum_s == 0 || !connect.version.is_v5() || (asked != 0 && asked <= maximum_s) {
+        return asked;
+    }
+    maximum_s
+}

@@ -1,0 +1,297 @@
+//! The sessions' half: messages that go to clients.
+
+use alloc::{boxed::Box, vec::Vec};
+use core::num::NonZeroU16;
+
+use codec::{AckKind, Frame, PacketId, PublishFrame, QoS, ReasonCode};
+
+use super::{
+    Cx, Shard,
+    conn::Conn,
+    msg::{Publication, Target},
+    record::Record,
+    session::{Extra, Ids, Queued, Stage, expiry_left_s},
+    table::SessionId,
+};
+use crate::{Effect, Event, QueueFull, Time};
+
+/// How a PUBLISH goes out.
+#[derive(Clone, Copy)]
+struct Sending {
+    packet_id: Option<PacketId>,
+    dup: bool,
+}
+
+impl Shard {
+    /// Whether a session would send a message of this QoS at once; `Err` tells whether it is
+    /// connected at all.
+    pub(super) fn readiness(&self, id: SessionId, qos: QoS) -> Result<(), bool> {
+        let session = self.sessions.get(id).ok_or(false)?;
+        let conn = session.conn.and_then(|conn| self.conns.get(conn)).ok_or(false)?;
+        let window_open = qos == QoS::AtMostOnce
+            || (session.queue.is_empty() && session.window_used < conn.window);
+        if window_open && conn.credit > 0 { Ok(()) } else { Err(true) }
+    }
+
+    /// Gives a message to a session here: sends it, or keeps it for later. False if a message that
+    /// must not be lost could not be taken.
+    pub(super) fn deliver(&mut self, cx: &mut Cx<'_>, of: &Publication, target: Target) -> bool {
+        cx.budget = cx.budget.saturating_sub(1);
+        let id = target.who.session;
+        let Target { ids, share, .. } = target;
+        let extra = match (&ids, &share) {
+            (Ids::None, None) => None,
+            _ => Some(Box::new(Extra { ids, share })),
+        };
+        let queued = Queued {
+            message: of.message.clone(),
+            //= [MQTT-3.8.4-8]
+            qos: of.qos.min(target.qos),
+            retain: target.retain,
+            at: of.at,
+            extra,
+        };
+        if queued.qos == QoS::AtMostOnce {
+            self.deliver_qos0(cx, id, queued);
+            return true;
+        }
+        self.enqueue(cx, id, queued)
+    }
+
+    fn deliver_qos0(&mut self, cx: &mut Cx<'_>, id: SessionId, queued: Queued) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else { return };
+        if session.subscribing == 0 && session.queue_qos0.is_empty() && conn.credit > 0 {
+            return self.send_publish(cx, id, &queued, Sending { packet_id: None, dup: false });
+        }
+        if !session.is_full_qos0(&queued.message, &self.config.limits) {
+            return session.push_qos0(queued);
+        }
+        if !session.reported {
+            session.reported = true;
+            let client_id = session.client_id.clone();
+            cx.out.push(Effect::Note(Box::new(Event::SlowConsumer { client_id })));
+        }
+    }
+
+    /// Adds a QoS 1 or 2 message to a session's queue and sends what can be sent.
+    fn enqueue(&mut self, cx: &mut Cx<'_>, id: SessionId, queued: Queued) -> bool {
+        let Some(session) = self.sessions.get_mut(id) else { return true };
+        if session.is_full(&queued.message, &self.config.limits) {
+            self.report_full(cx, id);
+            if self.config.limits.session_queue_full == QueueFull::Reject
+                || !self.make_room(cx, id, &queued)
+            {
+                return false;
+            }
+        }
+        self.push(cx, id, queued);
+        self.pump(cx, id);
+        true
+    }
+
+    pub(super) fn push(&mut self, cx: &mut Cx<'_>, id: SessionId, queued: Queued) {
+        if self.logs(id) {
+            let queued = Box::new(queued.clone());
+            self.log(cx, Record::Enqueued { session: id, queued });
+        }
+        self.apply_enqueued(id, queued);
+    }
+
+    fn report_full(&mut self, cx: &mut Cx<'_>, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if !session.reported {
+            session.reported = true;
+            let client_id = session.client_id.clone();
+            let queued = u32::try_from(session.queue.len()).unwrap_or(u32::MAX);
+            cx.out.push(Effect::Note(Box::new(Event::QueueFull { client_id, queued })));
+        }
+    }
+
+    /// Drops the oldest waiting messages until there is room; false if that cannot help.
+    fn make_room(&mut self, cx: &mut Cx<'_>, id: SessionId, queued: &Queued) -> bool {
+        while let Some(session) = self.sessions.get(id) {
+            if !session.is_full(&queued.message, &self.config.limits) {
+                return true;
+            }
+            if session.queue.is_empty() {
+                return false;
+            }
+            self.drop_first(cx, id);
+        }
+        false
+    }
+
+    fn drop_first(&mut self, cx: &mut Cx<'_>, id: SessionId) {
+        if self.logs(id) {
+            self.log(cx, Record::Dropped { session: id });
+        }
+        self.apply_dropped(id);
+    }
+
+    /// Sends what waits for a session, as far as its window and its socket have room.
+    pub(super) fn pump(&mut self, cx: &mut Cx<'_>, id: SessionId) {
+        while self.resend_next(cx, id) || self.send_next(cx, id) || self.send_next_qos0(cx, id) {}
+    }
+
+    /// Sends the next unfinished exchange of an earlier connection again, in its order and with
+    /// its identifier `[MQTT-4.4.0-1]` `[MQTT-4.6.0-1]`. Expiry does not stop it `[MQTT-4.3.3-7]`.
+    fn resend_next(&mut self, cx: &mut Cx<'_>, id: SessionId) -> bool {
+        let Some(session) = self.sessions.get_mut(id) else { return false };
+        if session.unsent == 0 {
+            return false;
+        }
+        let Some(conn) = session.conn.and_then(|conn| self.conns.get(conn)) else { return false };
+        if conn.credit <= 0 {
+            return false;
+        }
+        // A PUBREL is not held back by the window [MQTT-3.3.4-10]; it takes a place in it all the
+        // same, as its exchange began with a PUBLISH.
+        let window_open = session.window_used < conn.window;
+        let conn = conn.id;
+        let next = session.exchanges.iter().find(|exchange| {
+            !exchange.sent && (window_open || matches!(exchange.stage, Stage::Released))
+        });
+        let Some(exchange) = next else { return false };
+        let (packet_id, stage) = (exchange.packet_id, exchange.stage.clone());
+        session.mark_sent(packet_id);
+        match stage {
+            //= [MQTT-3.3.1-1] [MQTT-4.9.0-2]
+            Stage::Published(queued) => {
+                let how = Sending { packet_id: Some(packet_id), dup: true };
+                self.send_publish(cx, id, &queued, how);
+            }
+            Stage::Released => {
+                self.send_ack(cx, conn, AckKind::PubRel, packet_id, ReasonCode::Success);
+            }
+        }
+        true
+    }
+
+    /// Begins the exchange of the first waiting message.
+    fn send_next(&mut self, cx: &mut Cx<'_>, id: SessionId) -> bool {
+        let Some(session) = self.sessions.get(id) else { return false };
+        let Some(queued) = session.queue.front() else { return false };
+        let Some(conn) = session.conn.and_then(|conn| self.conns.get(conn)) else { return false };
+        if session.subscribing > 0 || session.unsent > 0 || conn.credit <= 0 {
+            return false;
+        }
+        //= [MQTT-3.3.4-9]
+        if session.window_used >= conn.window {
+            return false;
+        }
+        //= [MQTT-3.3.2-5] [MQTT-3.1.2-25]
+        if !is_deliverable(conn, queued, cx.now) {
+            self.drop_first(cx, id);
+            return true;
+        }
+        let Some(packet_id) = session.free_packet_id(self.config.limits.packet_id_max) else {
+            return false;
+        };
+        let queued = queued.clone();
+        if self.logs(id) {
+            self.log(cx, Record::Sent { session: id, packet_id });
+        }
+        self.apply_sent(id, packet_id, true);
+        self.send_publish(cx, id, &queued, Sending { packet_id: Some(packet_id), dup: false });
+        true
+    }
+
+    fn send_next_qos0(&mut self, cx: &mut Cx<'_>, id: SessionId) -> bool {
+        let Some(session) = self.sessions.get_mut(id) else { return false };
+        let Some(conn) = session.conn.and_then(|conn| self.conns.get(conn)) else { return false };
+        if session.queue_qos0.is_empty() || session.subscribing > 0 || conn.credit <= 0 {
+            return false;
+        }
+        let Some(queued) = session.pop_qos0() else { return false };
+        self.send_publish(cx, id, &queued, Sending { packet_id: None, dup: false });
+        true
+    }
+
+    fn send_publish(&mut self, cx: &mut Cx<'_>, id: SessionId, queued: &Queued, how: Sending) {
+        let Some(session) = self.sessions.get(id) else { return };
+        let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else { return };
+        if how.packet_id.is_none() && !is_deliverable(conn, queued, cx.now) {
+            return;
+        }
+        let left_s = expiry_left_s(&queued.message, queued.at, cx.now).unwrap_or(0);
+        let frame = publish_frame(conn, queued, how, left_s);
+        let conn = conn.id;
+        self.send(cx, conn, frame);
+    }
+}
+
+/// Whether a message may be sent to this connection for the first time: it has not expired, fits
+/// its Maximum Packet Size `[MQTT-3.1.2-24]`, and its topic may be read.
+fn is_deliverable(conn: &Conn, queued: &Queued, now: Time) -> bool {
+    let Some(left_s) = expiry_left_s(&queued.message, queued.at, now) else { return false };
+    if !conn.grants.may_receive(queued.message.topic_str()) {
+        return false;
+    }
+    // The layout's own size bounds what the frame adds: a header, identifiers and an alias.
+    if queued.message.size().saturating_add(32) <= conn.packet_max as usize
+        && queued.extra.is_none()
+    {
+        return true;
+    }
+    let packet_id = if queued.qos == QoS::AtMostOnce { None } else { PacketId::new(1) };
+    let frame = plain_frame(conn, queued, Sending { packet_id, dup: false }, left_s);
+    frame.len() <= conn.packet_max as usize
+}
+
+/// The PUBLISH for a connection, with a Topic Alias if the client takes one and the packet stays
+/// within its limit.
+fn publish_frame(conn: &mut Conn, queued: &Queued, how: Sending, left_s: u32) -> Frame {
+    let frame = plain_frame(conn, queued, how, left_s);
+    if conn.alias_out_max == 0 {
+        return frame;
+    }
+    //= [MQTT-3.1.2-26] [MQTT-3.3.2-8] aliases are 1 to the client's maximum, first come.
+    let known = conn.aliases_out.get(queued.message.topic()).copied();
+    let alias = known.or_else(|| {
+        let next = u16::try_from(conn.aliases_out.len()).ok()?.checked_add(1)?;
+        (next <= conn.alias_out_max).then_some(next)
+    });
+    let Some(alias) = alias.and_then(NonZeroU16::new) else { return frame };
+    let aliased = Frame::PublishWith(Box::new(PublishFrame {
+        topic_alias: Some(alias),
+        omit_topic: known.is_some(),
+        ..publish_parts(conn, queued, how, left_s)
+    }));
+    if aliased.len() > conn.packet_max as usize {
+        return frame;
+    }
+    if known.is_none() {
+        conn.aliases_out.insert(queued.message.topic().into(), alias.get());
+    }
+    aliased
+}
+
+fn plain_frame(conn: &Conn, queued: &Queued, how: Sending, left_s: u32) -> Frame {
+    let has_ids =
+        conn.version.is_v5() && queued.extra.as_ref().is_some_and(|extra| extra.ids != Ids::None);
+    if has_ids {
+        return Frame::PublishWith(Box::new(publish_parts(conn, queued, how, left_s)));
+    }
+    Frame::Publish {
+        message: queued.message.clone(),
+        version: conn.version,
+        flags: Frame::publish_flags(how.dup, queued.qos, queued.retain),
+        packet_id: how.packet_id.map_or(0, PacketId::get),
+        expiry_s: left_s,
+    }
+}
+
+fn publish_parts(conn: &Conn, queued: &Queued, how: Sending, left_s: u32) -> PublishFrame {
+    let ids = queued.extra.as_ref().map(|extra| &extra.ids);
+    PublishFrame {
+        message: queued.message.clone(),
+        version: conn.version,
+        flags: Frame::publish_flags(how.dup, queued.qos, queued.retain),
+        packet_id: how.packet_id,
+        expiry_s: left_s,
+        topic_alias: None,
+        omit_topic: false,
+        subscription_ids: ids.map_or_else(Vec::new, Ids::to_vec),
+    }
+}

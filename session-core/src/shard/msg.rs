@@ -1,0 +1,199 @@
+//! What shards say to one another, and what waits inside one.
+
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
+
+use codec::{Message, PacketId, QoS, ReasonCode, SubscriptionOptions};
+
+use super::{session::Ids, table::SessionId};
+use crate::{ConnId, ShardId, Time};
+
+/// A session anywhere in the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionRef {
+    /// Its owner.
+    pub shard: ShardId,
+    /// Its name there.
+    pub session: SessionId,
+}
+
+/// Who waits for a publish to be stored with all its receivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Flight {
+    /// Nobody: QoS 0, a Will, the broker itself.
+    Unwatched,
+    /// A PUBACK. It belongs to the connection that the publish came on, never to the session: a
+    /// later connection may use the identifier anew.
+    Ack {
+        /// The connection.
+        conn: ConnId,
+        /// The number of the waiting PUBACK.
+        number: u32,
+    },
+    /// A PUBCOMP, which answers the session's exchange.
+    Release {
+        /// The session.
+        session: SessionId,
+        /// The exchange.
+        packet_id: PacketId,
+    },
+}
+
+/// A message on its way to its receivers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Publication {
+    /// The message.
+    pub message: Message,
+    /// QoS as published.
+    pub qos: QoS,
+    /// RETAIN as published.
+    pub retain: bool,
+    /// When the broker got it.
+    pub at: Time,
+    /// The publishing session, for No Local `[MQTT-3.8.3-3]`.
+    pub publisher: Option<SessionRef>,
+    /// The shard that waits.
+    pub origin: ShardId,
+    /// Who waits there.
+    pub flight: Flight,
+}
+
+/// One receiver of a publication.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// The session.
+    pub who: SessionRef,
+    /// The highest QoS granted by its matching subscriptions `[MQTT-3.3.4-2]`.
+    pub qos: QoS,
+    /// RETAIN as it is to be sent.
+    pub retain: bool,
+    /// Subscription Identifiers.
+    pub ids: Ids,
+    /// The Shared Subscription, if it is one.
+    pub share: Option<Arc<str>>,
+}
+
+/// A publication and its receivers on one shard.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Delivery {
+    /// The publication.
+    pub publication: Publication,
+    /// Receivers, all of one shard.
+    pub targets: Vec<Target>,
+    /// One of them did not take it.
+    pub refused: bool,
+}
+
+/// A member of a Shared Subscription that did not take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Declined {
+    /// The member.
+    pub who: SessionRef,
+    /// Whether it is connected at all.
+    pub connected: bool,
+}
+
+/// A publication that looks for a member of a Shared Subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Offer {
+    /// The publication.
+    pub publication: Publication,
+    /// `$share/group/filter`.
+    pub share: Arc<str>,
+    /// Who was asked already.
+    pub declined: Vec<Declined>,
+}
+
+/// A retained message as its owner keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Retained {
+    /// The message.
+    pub message: Message,
+    /// QoS as published.
+    pub qos: QoS,
+    /// When the broker got it; its expiry counts from here.
+    pub at: Time,
+}
+
+/// What shards say to one another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ShardMsg {
+    /// The sender has said all subscriptions it recovered. Publishes wait for it, since one that
+    /// overtook such a subscription would be acknowledged and lost.
+    Announced,
+    /// To a topic's owner: add or replace a subscription.
+    Subscribe {
+        /// Of this session.
+        who: SessionRef,
+        /// The whole filter, `$share/` included.
+        filter: Arc<str>,
+        /// The options as granted.
+        options: SubscriptionOptions,
+        /// Subscription Identifier, 0 for none.
+        id: u32,
+        /// Whether retained messages are wanted.
+        replay: bool,
+        /// The waiting SUBSCRIBE; `None` if nobody waits.
+        request: Option<u32>,
+    },
+    /// To a topic's owner: remove a subscription.
+    Unsubscribe {
+        /// Of this session.
+        who: SessionRef,
+        /// The whole filter.
+        filter: Arc<str>,
+        /// The waiting UNSUBSCRIBE; `None` if nobody waits.
+        request: Option<u32>,
+    },
+    /// The answer to the two above.
+    Done {
+        /// Whose.
+        who: SessionRef,
+        /// The waiting request.
+        request: u32,
+        /// The filter of the subscription.
+        filter: Arc<str>,
+        /// The retained messages that it matches.
+        retained: Vec<Retained>,
+    },
+    /// To a topic's owner: route this.
+    Publish(Box<Publication>),
+    /// To the origin: so many shards will say [`ShardMsg::Stored`].
+    Routed {
+        /// Who waits.
+        flight: Flight,
+        /// How many.
+        shards: u16,
+        /// The reason for the publisher, success or not.
+        reason: ReasonCode,
+    },
+    /// To a session's owner: deliver this.
+    Deliver(Box<Delivery>),
+    /// To the origin: the receivers here have it.
+    Stored {
+        /// Who waits.
+        flight: Flight,
+        /// A receiver did not take it.
+        refused: bool,
+    },
+    /// To a session's owner: deliver this to a member of a Shared Subscription if it is ready.
+    Offer {
+        /// The member.
+        target: Box<Target>,
+        /// The publication and its history.
+        offer: Box<Offer>,
+    },
+    /// To a topic's owner: the member asked last declined (it stands last in the history), or the
+    /// member that had the message is gone.
+    Declined(Box<Offer>),
+    /// The sender worked off so many publishes and deliveries.
+    Credit(u32),
+}
+
+/// Work inside a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Job {
+    /// A message of a shard, perhaps of this one.
+    Msg(ShardId, ShardMsg),
+    /// The rest of a delivery that was too large for one turn.
+    Rest(ShardId, Box<Delivery>, usize),
+}

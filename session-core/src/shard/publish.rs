@@ -1,0 +1,339 @@
+//! The sessions' half: messages that come from clients.
+
+use alloc::boxed::Box;
+
+use codec::{AckKind, PacketId, ProtocolVersion, Publish, QoS, ReasonCode};
+
+use super::{
+    Cx, Shard,
+    conn::{PendingAck, paused},
+    msg::{Flight, Publication, SessionRef},
+    record::Record,
+    session::Waiting,
+    table::SessionId,
+};
+use crate::{Authentication, ConnId};
+
+impl Shard {
+    pub(super) fn on_publish(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        session: SessionId,
+        mut publish: Publish,
+    ) {
+        if let Err(reason) = self.resolve_alias(id, &mut publish) {
+            return self.refuse(cx, id, reason);
+        }
+        //= [MQTT-3.2.2-14]
+        if publish.retain && !self.config.features.retain {
+            return self.refuse(cx, id, ReasonCode::RetainNotSupported);
+        }
+        //= [MQTT-3.2.2-11]
+        if publish.qos > self.config.features.maximum_qos {
+            return self.refuse(cx, id, ReasonCode::QoSNotSupported);
+        }
+        let publication = Publication {
+            qos: publish.qos,
+            retain: publish.retain,
+            at: cx.now,
+            publisher: Some(SessionRef { shard: self.config.id, session }),
+            origin: self.config.id,
+            flight: Flight::Unwatched,
+            message: publish.message,
+        };
+        match publish.packet_id {
+            None => self.publish_qos0(cx, id, publication),
+            Some(packet_id) if publish.qos == QoS::AtLeastOnce => {
+                self.publish_qos1(cx, id, packet_id, publication);
+            }
+            Some(packet_id) => self.hold_qos2(cx, id, session, packet_id, publication),
+        }
+    }
+
+    /// Puts the topic of a Topic Alias in its place, or learns the alias.
+    fn resolve_alias(&mut self, id: ConnId, publish: &mut Publish) -> Result<(), ReasonCode> {
+        let Some(alias) = publish.topic_alias else { return Ok(()) };
+        //= [MQTT-3.3.2-9] [MQTT-3.2.2-18]
+        if alias.get() > self.config.limits.topic_alias_maximum {
+            return Err(ReasonCode::TopicAliasInvalid);
+        }
+        let Some(conn) = self.conns.get_mut(id) else { return Ok(()) };
+        if publish.message.topic().is_empty() {
+            let topic = conn.aliases_in.get(&alias.get()).ok_or(ReasonCode::ProtocolError)?;
+            publish.message = publish.message.with_topic(topic);
+        } else {
+            //= [MQTT-3.3.2-12]
+            conn.aliases_in.insert(alias.get(), publish.message.topic().into());
+        }
+        Ok(())
+    }
+
+    fn publish_qos0(&mut self, cx: &mut Cx<'_>, id: ConnId, publication: Publication) {
+        // There is no way to tell a QoS 0 publisher but to hang up, which would punish it for what
+        // may be one wrong topic among many: the message is dropped.
+        if self.judge_publish(id, &publication).is_ok() {
+            self.publish(cx, publication);
+            self.wait_for_links(cx, id);
+        }
+    }
+
+    fn publish_qos1(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        packet_id: PacketId,
+        mut publication: Publication,
+    ) {
+        let verdict = self.judge_publish(id, &publication);
+        if !self.take_quota(cx, id) {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let number =
+            conn.acks_first.wrapping_add(u32::try_from(conn.acks.len()).unwrap_or(u32::MAX));
+        let mut ack =
+            PendingAck { packet_id, waiting: Waiting::default(), reason: ReasonCode::Success };
+        if let Err(reason) = verdict {
+            ack.waiting.routed = true;
+            ack.reason = reason;
+        }
+        conn.acks.push_back(ack);
+        if verdict.is_err() {
+            return self.flush_acks(cx, id);
+        }
+        publication.flight = Flight::Ack { conn: id, number };
+        self.publish(cx, publication);
+        self.wait_for_links(cx, id);
+        self.wait_for_flights(cx, id);
+    }
+
+    /// Takes a QoS 2 message into the session, to be routed at PUBREL: whatever breaks before it,
+    /// the message is routed once.
+    fn hold_qos2(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        session: SessionId,
+        packet_id: PacketId,
+        publication: Publication,
+    ) {
+        let Some(state) = self.sessions.get_mut(session) else { return };
+        //= [MQTT-4.3.3-10] a repetition is acknowledged and not taken again.
+        if let Some(held) = state.inbound.get_mut(&packet_id) {
+            let counted = core::mem::replace(&mut held.counted, true);
+            if counted || self.take_quota(cx, id) {
+                self.send_ack(cx, id, AckKind::PubRec, packet_id, ReasonCode::Success);
+            }
+            return;
+        }
+        if !self.take_quota(cx, id) {
+            return;
+        }
+        let mut verdict = self.judge_publish(id, &publication);
+        // What the topic's owner would refuse is refused before the message is taken, as far as
+        // this shard can know it.
+        if publication.retain
+            && self.config.map.topic(publication.message.topic()) == self.config.id
+            && !publication.message.payload().is_empty()
+            && !self.has_room_to_retain(&publication)
+        {
+            verdict = Err(ReasonCode::QuotaExceeded);
+        }
+        if let Err(reason) = verdict {
+            self.return_quota(id);
+            return self.send_ack(cx, id, AckKind::PubRec, packet_id, reason);
+        }
+        if self.logs(session) {
+            let publication = Box::new(publication.clone());
+            self.log(cx, Record::Held { session, packet_id, publication });
+        }
+        self.apply_held(session, packet_id, publication, true);
+        //= [MQTT-4.3.3-8]
+        self.send_ack(cx, id, AckKind::PubRec, packet_id, ReasonCode::Success);
+    }
+
+    /// Counts a QoS 1 or 2 publish against our Receive Maximum `[MQTT-3.3.4-7]`. Versions before
+    /// 5.0 know no such number: their excess waits in the socket at QoS 1, and is refused at QoS 2.
+    fn take_quota(&mut self, cx: &mut Cx<'_>, id: ConnId) -> bool {
+        let maximum = self.config.limits.receive_maximum;
+        let Some(conn) = self.conns.get_mut(id) else { return false };
+        if conn.inbound_used >= maximum {
+            self.refuse(cx, id, ReasonCode::ReceiveMaximumExceeded);
+            return false;
+        }
+        conn.inbound_used = conn.inbound_used.saturating_add(1);
+        true
+    }
+
+    fn return_quota(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.inbound_used = conn.inbound_used.saturating_sub(1);
+        }
+    }
+
+    /// Whether a client may publish this.
+    fn judge_publish(&self, id: ConnId, publication: &Publication) -> Result<(), ReasonCode> {
+        let topic = publication.message.topic();
+        self.judge_topic(topic)?;
+        let Some(conn) = self.conns.get(id) else { return Err(ReasonCode::UnspecifiedError) };
+        let allowed = self.config.authentication == Authentication::Anonymous
+            || conn.grants.may_publish(
+                publication.message.topic_str(),
+                publication.qos,
+                publication.retain,
+            );
+        if allowed { Ok(()) } else { Err(ReasonCode::NotAuthorized) }
+    }
+
+    /// Whether a topic is within the limits and not one of the broker's own (U5-4.7.2-a).
+    pub(super) fn judge_topic(&self, topic: &[u8]) -> Result<(), ReasonCode> {
+        let limits = &self.config.limits;
+        let levels = topic.iter().filter(|byte| **byte == b'/').count();
+        if topic.first() == Some(&b'$')
+            || topic.len() > usize::from(limits.topic_bytes_max)
+            || levels >= usize::from(limits.topic_levels_max)
+        {
+            return Err(ReasonCode::TopicNameInvalid);
+        }
+        Ok(())
+    }
+
+    /// PUBREL: now the message is routed, once `[MQTT-4.3.3-11]` `[MQTT-4.3.3-12]`.
+    pub(super) fn on_pubrel(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        session: SessionId,
+        ack: &codec::Ack,
+    ) {
+        let packet_id = ack.packet_id;
+        let Some(state) = self.sessions.get_mut(session) else { return };
+        let Some(held) = state.inbound.get_mut(&packet_id) else {
+            let reason = ReasonCode::PacketIdentifierNotFound;
+            return self.send_ack(cx, id, AckKind::PubComp, packet_id, reason);
+        };
+        if held.release.is_some() {
+            // Its receivers' shards have not all answered; PUBCOMP follows when they have.
+            return;
+        }
+        held.release = Some(Waiting::default());
+        let mut publication = held.publication.clone();
+        publication.flight = Flight::Release { session, packet_id };
+        self.publish(cx, publication);
+        self.wait_for_links(cx, id);
+    }
+
+    /// The topic's owner has routed a publish that somebody here waits for.
+    pub(super) fn on_routed(
+        &mut self,
+        cx: &mut Cx<'_>,
+        flight: Flight,
+        shards: u16,
+        reason: ReasonCode,
+    ) {
+        self.progress(cx, flight, |waiting, told| {
+            waiting.routed = true;
+            waiting.stored = waiting.stored.saturating_add(i32::from(shards));
+            if reason.is_error() || *told == ReasonCode::Success {
+                *told = reason;
+            }
+        });
+    }
+
+    /// The receivers of one shard have the message.
+    pub(super) fn on_stored(&mut self, cx: &mut Cx<'_>, flight: Flight, refused: bool) {
+        self.progress(cx, flight, |waiting, told| {
+            waiting.stored = waiting.stored.saturating_sub(1);
+            if refused {
+                *told = ReasonCode::QuotaExceeded;
+            }
+        });
+    }
+
+    fn progress(
+        &mut self,
+        cx: &mut Cx<'_>,
+        flight: Flight,
+        change: impl FnOnce(&mut Waiting, &mut ReasonCode),
+    ) {
+        match flight {
+            Flight::Unwatched => {}
+            Flight::Ack { conn: id, number } => {
+                let Some(conn) = self.conns.get_mut(id) else { return };
+                let Some(ack) = conn.ack(number) else { return };
+                change(&mut ack.waiting, &mut ack.reason);
+                if ack.waiting.is_over() {
+                    self.flush_acks(cx, id);
+                }
+            }
+            Flight::Release { session, packet_id } => {
+                let Some(state) = self.sessions.get_mut(session) else { return };
+                let Some(held) = state.inbound.get_mut(&packet_id) else { return };
+                let Some(waiting) = held.release.as_mut() else { return };
+                // The message was taken with PUBREC: no receiver's refusal can undo that.
+                change(waiting, &mut ReasonCode::Success);
+                if waiting.is_over() {
+                    self.complete_release(cx, session, packet_id);
+                }
+            }
+        }
+    }
+
+    /// The QoS 2 exchange of a publisher is over.
+    fn complete_release(&mut self, cx: &mut Cx<'_>, session: SessionId, packet_id: PacketId) {
+        if self.logs(session) {
+            self.log(cx, Record::Released { session, packet_id });
+        }
+        let Some(held) = self.apply_released(session, packet_id) else { return };
+        let Some(id) = self.sessions.get(session).and_then(|session| session.conn) else { return };
+        if held.counted {
+            self.return_quota(id);
+        }
+        self.send_ack(cx, id, AckKind::PubComp, packet_id, ReasonCode::Success);
+    }
+
+    /// Sends the PUBACKs whose turn has come: in the order of their publishes `[MQTT-4.6.0-2]`.
+    fn flush_acks(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        while let Some(conn) = self.conns.get_mut(id) {
+            let Some(ack) = conn.acks.pop_front_if(|ack| ack.waiting.is_over()) else { break };
+            conn.acks_first = conn.acks_first.wrapping_add(1);
+            conn.inbound_used = conn.inbound_used.saturating_sub(1);
+            // A version without reasons is not told that its message was taken when it was not.
+            let silent =
+                conn.version != ProtocolVersion::V5 && ack.reason == ReasonCode::QuotaExceeded;
+            if !silent {
+                self.send_ack(cx, id, AckKind::PubAck, ack.packet_id, ack.reason);
+            }
+        }
+        let Some(conn) = self.conns.get(id) else { return };
+        if conn.acks.len() <= self.config.limits.publishes_in_flight_max as usize / 2 {
+            self.resume(cx, id, paused::FLIGHTS);
+        }
+    }
+
+    /// Stops reading a publisher that is far ahead of its receivers' shards.
+    fn wait_for_flights(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let limits = &self.config.limits;
+        let maximum = if conn.version == ProtocolVersion::V5 {
+            limits.publishes_in_flight_max
+        } else {
+            limits.publishes_in_flight_max.min(u32::from(limits.receive_maximum))
+        };
+        if conn.acks.len() >= maximum as usize {
+            self.pause(cx, id, paused::FLIGHTS);
+        }
+    }
+
+    /// Stops reading a publisher while another shard is far behind.
+    fn wait_for_links(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        let maximum = self.config.limits.link_in_flight_max;
+        let behind = self.links.iter().any(|link| link.in_flight >= maximum)
+            || self.unrouted.len() >= maximum as usize;
+        if behind {
+            self.link_waiters.insert(id);
+            self.pause(cx, id, paused::LINK);
+        }
+    }
+}

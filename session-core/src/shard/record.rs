@@ -1,0 +1,215 @@
+//! The durable part of a shard, change by change.
+//!
+//! Durable state is changed by the `apply_…` functions here and nowhere else; life and recovery
+//! call the same ones.
+
+use alloc::{boxed::Box, sync::Arc};
+
+use codec::{PacketId, Will};
+
+use super::{
+    Cx, Shard,
+    msg::{Publication, Retained},
+    session::{Held, PendingWill, Queued, Session, Stage, Subscription},
+    table::SessionId,
+};
+use crate::{CommitSeq, Effect, Time};
+
+/// One change of durable state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the fields are those of the session or the message")]
+pub enum Record {
+    /// A session began, or a client resumed it with another expiry.
+    Session { session: SessionId, client_id: Box<str>, expiry_s: u32 },
+    /// The connection is gone; the session ends then unless somebody comes back.
+    Detached { session: SessionId, expiry_s: u32, ends: Option<Time> },
+    /// The session ended.
+    Ended { session: SessionId },
+    /// The Will changed or is due.
+    WillSet { session: SessionId, will: Option<Box<Will>>, due: Option<Time> },
+    /// A subscription was made or replaced.
+    Subscribed { session: SessionId, filter: Arc<str>, subscription: Subscription },
+    /// A subscription was removed.
+    Unsubscribed { session: SessionId, filter: Arc<str> },
+    /// A message waits for the session.
+    Enqueued { session: SessionId, queued: Box<Queued> },
+    /// The oldest waiting message was dropped, expired or too large.
+    Dropped { session: SessionId },
+    /// The oldest waiting message was sent.
+    Sent { session: SessionId, packet_id: PacketId },
+    /// PUBREC came.
+    Received { session: SessionId, packet_id: PacketId },
+    /// The exchange is over.
+    Acknowledged { session: SessionId, packet_id: PacketId },
+    /// A QoS 2 message came in.
+    Held { session: SessionId, packet_id: PacketId, publication: Box<Publication> },
+    /// Its exchange is over.
+    Released { session: SessionId, packet_id: PacketId },
+    /// A retained message was stored.
+    Retained { retained: Box<Retained> },
+    /// A retained message was removed.
+    RetainedRemoved { topic: Box<[u8]> },
+}
+
+impl Shard {
+    /// Takes one record of the log, oldest first, before [`Shard::start`].
+    pub fn recover(&mut self, record: Record) {
+        match record {
+            Record::Session { session, client_id, expiry_s } => {
+                self.apply_session(session, client_id, expiry_s);
+            }
+            Record::Detached { session, expiry_s, ends } => {
+                self.apply_detached(session, expiry_s, ends);
+            }
+            Record::Ended { session } => drop(self.apply_ended(session)),
+            Record::WillSet { session, will, due } => self.apply_will(session, will, due),
+            Record::Subscribed { session, filter, subscription } => {
+                self.apply_subscribed(session, filter, subscription);
+            }
+            Record::Unsubscribed { session, filter } => {
+                self.apply_unsubscribed(session, &filter);
+            }
+            Record::Enqueued { session, queued } => self.apply_enqueued(session, *queued),
+            Record::Dropped { session } => self.apply_dropped(session),
+            Record::Sent { session, packet_id } => self.apply_sent(session, packet_id, false),
+            Record::Received { session, packet_id } => self.apply_received(session, packet_id),
+            Record::Acknowledged { session, packet_id } => {
+                self.apply_acknowledged(session, packet_id);
+            }
+            Record::Held { session, packet_id, publication } => {
+                self.apply_held(session, packet_id, *publication, false);
+            }
+            Record::Released { session, packet_id } => {
+                drop(self.apply_released(session, packet_id));
+            }
+            Record::Retained { retained } => self.apply_retained(*retained),
+            Record::RetainedRemoved { topic } => self.apply_retained_removed(&topic),
+        }
+    }
+
+    /// Hands a record to the log. What leaves the shard from now on waits for it.
+    pub(super) fn log(&mut self, cx: &mut Cx<'_>, record: Record) {
+        self.committed = CommitSeq(self.committed.0.saturating_add(1));
+        cx.out.push(Effect::Persist { seq: self.committed, record: Box::new(record) });
+    }
+
+    /// Whether changes of this session are logged.
+    pub(super) fn logs(&self, session: SessionId) -> bool {
+        self.config.durable && self.sessions.get(session).is_some_and(|session| session.logged)
+    }
+
+    pub(super) fn apply_session(&mut self, id: SessionId, client_id: Box<str>, expiry_s: u32) {
+        match self.sessions.get_mut(id) {
+            Some(session) => {
+                session.expiry_s = expiry_s;
+                session.logged |= expiry_s > 0;
+                session.ends = None;
+            }
+            None => {
+                self.by_client.insert(client_id.clone(), id);
+                self.sessions.insert(id, Session::new(client_id, expiry_s));
+            }
+        }
+    }
+
+    pub(super) fn apply_detached(&mut self, id: SessionId, expiry_s: u32, ends: Option<Time>) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.expiry_s = expiry_s;
+            session.ends = ends;
+            session.detach();
+        }
+    }
+
+    pub(super) fn apply_ended(&mut self, id: SessionId) -> Option<Box<Session>> {
+        let session = self.sessions.remove(id)?;
+        self.by_client.remove(&session.client_id);
+        let subscriptions = u32::try_from(session.subscriptions.len()).unwrap_or(u32::MAX);
+        self.subscriptions = self.subscriptions.saturating_sub(subscriptions);
+        Some(session)
+    }
+
+    pub(super) fn apply_will(&mut self, id: SessionId, will: Option<Box<Will>>, due: Option<Time>) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.will = will.map(|will| Box::new(PendingWill { will: *will, due }));
+        }
+    }
+
+    pub(super) fn apply_subscribed(&mut self, id: SessionId, filter: Arc<str>, to: Subscription) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && session.subscriptions.insert(filter, to).is_none()
+        {
+            self.subscriptions = self.subscriptions.saturating_add(1);
+        }
+    }
+
+    pub(super) fn apply_unsubscribed(&mut self, id: SessionId, filter: &str) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && session.subscriptions.remove(filter).is_some()
+        {
+            self.subscriptions = self.subscriptions.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn apply_enqueued(&mut self, id: SessionId, queued: Queued) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.push(queued);
+        }
+    }
+
+    pub(super) fn apply_dropped(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.pop();
+        }
+    }
+
+    pub(super) fn apply_sent(&mut self, id: SessionId, packet_id: PacketId, sent: bool) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.begin_exchange(packet_id, sent);
+        }
+    }
+
+    pub(super) fn apply_received(&mut self, id: SessionId, packet_id: PacketId) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && let Some(exchange) = session.exchange(packet_id)
+        {
+            exchange.stage = Stage::Released;
+        }
+    }
+
+    pub(super) fn apply_acknowledged(&mut self, id: SessionId, packet_id: PacketId) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.end_exchange(packet_id);
+        }
+    }
+
+    pub(super) fn apply_held(
+        &mut self,
+        id: SessionId,
+        packet_id: PacketId,
+        publication: Publication,
+        counted: bool,
+    ) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.inbound.insert(packet_id, Held { publication, counted, release: None });
+        }
+    }
+
+    pub(super) fn apply_released(&mut self, id: SessionId, packet_id: PacketId) -> Option<Held> {
+        self.sessions.get_mut(id)?.inbound.remove(&packet_id)
+    }
+
+    pub(super) fn apply_retained(&mut self, retained: Retained) {
+        self.apply_retained_removed(&retained.message.topic().to_vec());
+        self.retained_count = self.retained_count.saturating_add(1);
+        self.retained_bytes = self.retained_bytes.saturating_add(retained.message.size() as u64);
+        let topic = retained.message.clone();
+        self.retained.entry(topic.topic(), || retained);
+    }
+
+    pub(super) fn apply_retained_removed(&mut self, topic: &[u8]) {
+        if let Some(old) = self.retained.remove(topic) {
+            self.retained_count = self.retained_count.saturating_sub(1);
+            self.retained_bytes = self.retained_bytes.saturating_sub(old.message.size() as u64);
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! The topics' half of a shard: who gets what, and what is retained.
+
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
+
+use codec::ReasonCode;
+
+use super::{
+    Cx, Shard,
+    msg::{
+        Declined, Delivery, Flight, Job, Offer, Publication, Retained, SessionRef, ShardMsg, Target,
+    },
+    record::Record,
+    session::{Ids, Subscription, expiry_left_s},
+};
+use crate::ShardId;
+
+/// One subscription in the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Subscriber {
+    pub(super) who: SessionRef,
+    pub(super) subscription: Subscription,
+}
+
+/// The members of one share group of a filter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Group {
+    /// The whole filter, `$share/group/filter`.
+    pub(super) share: Arc<str>,
+    pub(super) members: Vec<Subscriber>,
+    /// Whose turn it is.
+    pub(super) next: usize,
+}
+
+/// All subscriptions to one filter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Subscribers {
+    /// Sorted by session, so that one of ten thousand is found quickly.
+    pub(super) plain: Vec<Subscriber>,
+    pub(super) groups: Vec<Group>,
+}
+
+impl Subscribers {
+    pub(super) fn is_empty(&self) -> bool {
+        self.plain.is_empty() && self.groups.is_empty()
+    }
+
+    /// Adds a subscription or replaces that of the same session `[MQTT-3.8.4-3]`.
+    pub(super) fn put(list: &mut Vec<Subscriber>, new: Subscriber) {
+        match list.binary_search_by_key(&new.who, |subscriber| subscriber.who) {
+            Ok(at) => {
+                if let Some(old) = list.get_mut(at) {
+                    *old = new;
+                }
+            }
+            Err(at) => list.insert(at, new),
+        }
+    }
+
+    pub(super) fn remove(list: &mut Vec<Subscriber>, who: SessionRef) {
+        if let Ok(at) = list.binary_search_by_key(&who, |subscriber| subscriber.who) {
+            list.remove(at);
+        }
+    }
+}
+
+/// What came of offering a message to a share group.
+enum Offered {
+    /// A session here took it, or none anywhere could.
+    Here,
+    /// A session here could not take it: its queue is full.
+    Refused,
+    /// Another shard will answer the origin.
+    Elsewhere,
+}
+
+impl Shard {
+    /// Whether publishes may be routed now: every shard announced its subscriptions, and no
+    /// receiver's shard is behind.
+    fn can_route(&self) -> bool {
+        self.links.len() <= 1
+            || (0_u16..).zip(&self.links).all(|(number, link)| {
+                ShardId(number) == self.config.id
+                    || (link.announced && link.in_flight < self.config.limits.link_in_flight_max)
+            })
+    }
+
+    /// Hands a publication to the owner of its topic.
+    pub(super) fn publish(&mut self, cx: &mut Cx<'_>, publication: Publication) {
+        let owner = self.config.map.topic(publication.message.topic());
+        if owner != self.config.id {
+            if let Some(link) = self.links.get_mut(usize::from(owner.0)) {
+                link.in_flight = link.in_flight.saturating_add(1);
+            }
+            self.tell(cx, owner, ShardMsg::Publish(Box::new(publication)));
+        } else if self.jobs.is_empty() && self.unrouted.is_empty() && self.can_route() {
+            // The common case takes no detour through the queue it would be alone in.
+            self.route(cx, &publication);
+        } else {
+            self.jobs.push_back(Job::Msg(owner, ShardMsg::Publish(Box::new(publication))));
+        }
+    }
+
+    pub(super) fn route_or_wait(&mut self, cx: &mut Cx<'_>, publication: Box<Publication>) {
+        if self.unrouted.is_empty() && self.can_route() {
+            self.route(cx, &publication);
+        } else {
+            self.unrouted.push_back(publication);
+        }
+    }
+
+    /// Routes what waited, once the barrier or a slow link lets it.
+    pub(super) fn route_waiting(&mut self, cx: &mut Cx<'_>) {
+        while self.can_route()
+            && let Some(publication) = self.unrouted.pop_front()
+        {
+            self.route(cx, &publication);
+        }
+    }
+
+    /// Finds the receivers of a publication and gives it to them or to their shards.
+    fn route(&mut self, cx: &mut Cx<'_>, publication: &Publication) {
+        let mut reason = ReasonCode::Success;
+        if publication.retain {
+            reason = self.retain(cx, publication);
+        }
+        if reason.is_error() {
+            return self.tell_routed(cx, publication, 0, reason);
+        }
+        let mut targets = core::mem::take(&mut self.scratch);
+        let shares = self.find_targets(publication, &mut targets);
+        if targets.is_empty() && shares.is_empty() {
+            reason = ReasonCode::NoMatchingSubscribers;
+        }
+        let (mut shards, mut refused) = self.fan_out(cx, publication, &mut targets);
+        self.scratch = targets;
+        for share in shares {
+            let offer = Offer { publication: publication.clone(), share, declined: Vec::new() };
+            match self.offer(cx, offer) {
+                Offered::Here => {}
+                Offered::Refused => refused = true,
+                Offered::Elsewhere => shards = shards.saturating_add(1),
+            }
+        }
+        if refused {
+            reason = ReasonCode::QuotaExceeded;
+        }
+        self.tell_routed(cx, publication, shards, reason);
+    }
+
+    fn tell_routed(&mut self, cx: &mut Cx<'_>, of: &Publication, shards: u16, reason: ReasonCode) {
+        match of.flight {
+            Flight::Unwatched => {}
+            flight if of.origin == self.config.id => self.on_routed(cx, flight, shards, reason),
+            flight => self.tell(cx, of.origin, ShardMsg::Routed { flight, shards, reason }),
+        }
+    }
+
+    /// Collects the receivers, one entry for each session, sorted by shard and session; returns
+    /// the share groups that match.
+    fn find_targets(&self, publication: &Publication, targets: &mut Vec<Target>) -> Vec<Arc<str>> {
+        let mut shares = Vec::new();
+        let mut lists = 0_u32;
+        self.index.matching(publication.message.topic(), |subscribers| {
+            shares.extend(subscribers.groups.iter().map(|group| group.share.clone()));
+            if !subscribers.plain.is_empty() {
+                lists = lists.saturating_add(1);
+            }
+            for Subscriber { who, subscription } in &subscribers.plain {
+                //= [MQTT-3.8.3-3]
+                if subscription.options.no_local && publication.publisher == Some(*who) {
+                    continue;
+                }
+                targets.push(Target {
+                    who: *who,
+                    qos: subscription.options.qos,
+                    //= [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+                    retain: subscription.options.retain_as_published && publication.retain,
+                    ids: Ids::of(subscription.id),
+                    share: None,
+                });
+            }
+        });
+        if lists > 1 {
+            merge_overlapping(targets);
+        }
+        shares
+    }
+
+    /// Gives each shard its receivers. Returns how many other shards will answer, and whether a
+    /// session here refused.
+    fn fan_out(
+        &mut self,
+        cx: &mut Cx<'_>,
+        publication: &Publication,
+        targets: &mut Vec<Target>,
+    ) -> (u16, bool) {
+        let mut answers = 0_u16;
+        let mut refused = false;
+        while let Some(shard) = targets.last().map(|target| target.who.shard) {
+            let begin = targets.partition_point(|target| target.who.shard < shard);
+            if shard != self.config.id {
+                let targets = targets.split_off(begin);
+                self.tell_delivery(cx, shard, publication, targets);
+                answers = answers.saturating_add(1);
+            } else if targets.len().saturating_sub(begin) > cx.budget as usize {
+                // Large fan-out goes on in the next call; the publisher waits like for a shard.
+                let targets = targets.split_off(begin);
+                let delivery = Box::new(Delivery {
+                    publication: publication.clone(),
+                    targets,
+                    refused: false,
+                });
+                self.jobs.push_front(Job::Rest(shard, delivery, 0));
+                answers = answers.saturating_add(1);
+                cx.budget = 0;
+            } else {
+                for target in targets.drain(begin..) {
+                    refused |= !self.deliver(cx, publication, target);
+                }
+            }
+        }
+        (answers, refused)
+    }
+
+    fn tell_delivery(
+        &mut self,
+        cx: &mut Cx<'_>,
+        to: ShardId,
+        publication: &Publication,
+        targets: Vec<Target>,
+    ) {
+        if let Some(link) = self.links.get_mut(usize::from(to.0)) {
+            link.in_flight = link.in_flight.saturating_add(1);
+        }
+        let delivery =
+            Box::new(Delivery { publication: publication.clone(), targets, refused: false });
+        self.tell(cx, to, ShardMsg::Deliver(delivery));
+    }
+
+    /// Delivers to sessions here, from number `begin` on, as many as the budget allows.
+    pub(super) fn deliver_all(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: ShardId,
+        mut delivery: Box<Delivery>,
+        begin: usize,
+    ) {
+        let mut at = begin;
+        while cx.budget > 0
+            && let Some(target) = delivery.targets.get(at)
+        {
+            let target = target.clone();
+            let taken = self.deliver(cx, &delivery.publication, target);
+            delivery.refused |= !taken;
+            at = at.saturating_add(1);
+        }
+        if at < delivery.targets.len() {
+            return self.jobs.push_front(Job::Rest(from, delivery, at));
+        }
+        self.worked_off(cx, from);
+        let Publication { origin, flight, .. } = delivery.publication;
+        self.tell_stored(cx, origin, flight, delivery.refused);
+    }
+
+    fn tell_stored(&mut self, cx: &mut Cx<'_>, origin: ShardId, flight: Flight, refused: bool) {
+        if flight != Flight::Unwatched {
+            self.tell(cx, origin, ShardMsg::Stored { flight, refused });
+        }
+    }
+
+    /// Gives a message to the next member of a share group that is ready for it: one session gets
+    /// it, and a member that is gone or has a full window is passed over.
+    fn offer(&mut self, cx: &mut Cx<'_>, mut offer: Offer) -> Offered {
+        while let Some(member) = self.next_member(&offer) {
+            let target = Target {
+                who: member.who,
+                qos: member.subscription.options.qos,
+                retain: member.subscription.options.retain_as_published && offer.publication.retain,
+                ids: Ids::of(member.subscription.id),
+                share: Some(offer.share.clone()),
+            };
+            if member.who.shard != self.config.id {
+                let to = member.who.shard;
+                let msg = ShardMsg::Offer { target: Box::new(target), offer: Box::new(offer) };
+                self.tell(cx, to, msg);
+                return Offered::Elsewhere;
+            }
+            match self.readiness(member.who.session, offer.publication.qos.min(target.qos)) {
+                Ok(()) => return self.deliver_shared(cx, &offer, target),
+                Err(connected) => offer.declined.push(Declined { who: member.who, connected }),
+            }
+        }
+        self.offer_anyway(cx, offer)
+    }
+
+    fn deliver_shared(&mut self, cx: &mut Cx<'_>, offer: &Offer, target: Target) -> Offered {
+        let taken = self.deliver(cx, &offer.publication, target);
+        if taken { Offered::Here } else { Offered::Refused }
+    }
+
+    /// Nobody is ready: the message waits with a member, a connected one if there is one.
+    fn offer_anyway(&mut self, cx: &mut Cx<'_>, offer: Offer) -> Offered {
+        let best = offer.declined.iter().find(|member| member.connected);
+        let Some(best) = best.or(offer.declined.first()).copied() else { return Offered::Here };
+        let Some(member) = self
+            .group(&offer.share)
+            .and_then(|group| group.members.iter().find(|member| member.who == best.who).copied())
+        else {
+            return Offered::Here;
+        };
+        let target = Target {
+            who: member.who,
+            qos: member.subscription.options.qos,
+            retain: member.subscription.options.retain_as_published && offer.publication.retain,
+            ids: Ids::of(member.subscription.id),
+            share: Some(offer.share.clone()),
+        };
+        if best.who.shard == self.config.id {
+            return self.deliver_shared(cx, &offer, target);
+        }
+        self.tell_delivery(cx, best.who.shard, &offer.publication, Vec::from([target]));
+        Offered::Elsewhere
+    }
+
+    /// The next member in turn that was not asked yet. The first question of a message moves the
+    /// turn on: round robin.
+    fn next_member(&mut self, offer: &Offer) -> Option<Subscriber> {
+        let (_, filter) = codec::topic::split_shared(&offer.share)?.ok()?;
+        let group = self
+            .index
+            .get_mut(filter.as_bytes())?
+            .groups
+            .iter_mut()
+            .find(|group| group.share == offer.share)?;
+        let count = group.members.len();
+        let member = (0..count)
+            .filter_map(|step| {
+                let at = group.next.saturating_add(step).checked_rem(count)?;
+                Some((at, *group.members.get(at)?))
+            })
+            .find(|(_, member)| offer.declined.iter().all(|asked| asked.who != member.who));
+        let (at, member) = member?;
+        group.next = at.saturating_add(1).checked_rem(count).unwrap_or(0);
+        Some(member)
+    }
+
+    fn group(&self, share: &Arc<str>) -> Option<&Group> {
+        let (_, filter) = codec::topic::split_shared(share)?.ok()?;
+        self.index.get(filter.as_bytes())?.groups.iter().find(|group| group.share == *share)
+    }
+
+    /// Another shard's topic asks a session here.
+    pub(super) fn on_offer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: ShardId,
+        target: Target,
+        mut offer: Offer,
+    ) {
+        let Publication { origin, flight, .. } = offer.publication;
+        let qos = offer.publication.qos.min(target.qos);
+        match self.readiness(target.who.session, qos) {
+            Ok(()) => {
+                let taken = self.deliver(cx, &offer.publication, target);
+                self.tell_stored(cx, origin, flight, !taken);
+            }
+            Err(connected) => {
+                offer.declined.push(Declined { who: target.who, connected });
+                self.tell(cx, from, ShardMsg::Declined(Box::new(offer)));
+            }
+        }
+    }
+
+    /// A member somewhere declined, or ended with the message unacknowledged: ask the next.
+    pub(super) fn on_declined(&mut self, cx: &mut Cx<'_>, offer: Offer) {
+        let Publication { origin, flight, .. } = offer.publication;
+        match self.offer(cx, offer) {
+            Offered::Here => self.tell_stored(cx, origin, flight, false),
+            Offered::Refused => self.tell_stored(cx, origin, flight, true),
+            Offered::Elsewhere => {}
+        }
+    }
+
+    /// Stores or removes the retained message of a topic `[MQTT-3.3.1-5]` `[MQTT-3.3.1-6]`
+    /// `[MQTT-3.3.1-7]`.
+    fn retain(&mut self, cx: &mut Cx<'_>, publication: &Publication) -> ReasonCode {
+        let topic = publication.message.topic();
+        if publication.message.payload().is_empty() {
+            if self.retained.get(topic).is_some() {
+                if self.config.durable {
+                    self.log(cx, Record::RetainedRemoved { topic: topic.into() });
+                }
+                self.apply_retained_removed(topic);
+            }
+            return ReasonCode::Success;
+        }
+        if !self.has_room_to_retain(publication) {
+            return ReasonCode::QuotaExceeded;
+        }
+        let retained = Retained {
+            message: publication.message.clone(),
+            qos: publication.qos,
+            at: publication.at,
+        };
+        if self.config.durable {
+            self.log(cx, Record::Retained { retained: Box::new(retained.clone()) });
+        }
+        self.apply_retained(retained);
+        ReasonCode::Success
+    }
+
+    /// Whether a message may be retained under the limits; the one it replaces makes room.
+    pub(super) fn has_room_to_retain(&self, publication: &Publication) -> bool {
+        let limits = &self.config.limits;
+        let old = self.retained.get(publication.message.topic()).map(|old| old.message.size());
+        let bytes = self
+            .retained_bytes
+            .saturating_sub(old.unwrap_or(0) as u64)
+            .saturating_add(publication.message.size() as u64);
+        (old.is_some() || self.retained_count < limits.retained_max)
+            && bytes <= limits.retained_bytes_max
+    }
+
+    /// The retained messages that a filter matches and that have not expired.
+    pub(super) fn retained_for(&self, cx: &Cx<'_>, filter: &[u8]) -> Vec<Retained> {
+        let mut found = Vec::new();
+        self.retained.matched_by(filter, |retained| {
+            if expiry_left_s(&retained.message, retained.at, cx.now).is_some() {
+                found.push(retained.clone());
+            }
+        });
+        found
+    }
+}
+
+/// Makes one target of all that belong to one session: the highest QoS, every identifier
+/// `[MQTT-3.3.4-2]` `[MQTT-3.3.4-4]`.
+fn merge_overlapping(targets: &mut Vec<Target>) {
+    targets.sort_by_key(|target| target.who);
+    targets.dedup_by(|next, kept| {
+        if next.who != kept.who {
+            return false;
+        }
+        kept.qos = kept.qos.max(next.qos);
+        kept.retain |= next.retain;
+        match core::mem::take(&mut next.ids) {
+            Ids::None => {}
+            Ids::One(id) => kept.ids.add(id),
+            Ids::Many(ids) => ids.iter().for_each(|id| kept.ids.add(*id)),
+        }
+        true
+    });
+}

@@ -1,0 +1,335 @@
+//! What the broker remembers of a client between and during its connections.
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    vec::Vec,
+};
+
+use codec::{Message, PacketId, QoS, SubscriptionOptions, Will};
+
+use super::msg::Publication;
+use crate::{ConnId, Limits, Time};
+
+/// A subscription as its session knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Subscription {
+    /// What was asked for, the QoS cut to what is granted.
+    pub options: SubscriptionOptions,
+    /// Subscription Identifier; 0 is none.
+    pub id: u32,
+}
+
+/// The Subscription Identifiers that go with one delivery.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Ids {
+    /// None.
+    #[default]
+    None,
+    /// One, as nearly always.
+    One(u32),
+    /// Those of overlapping subscriptions `[MQTT-3.3.4-4]`.
+    Many(Box<Vec<u32>>),
+}
+
+impl Ids {
+    /// The identifiers of one subscription.
+    pub(super) const fn of(id: u32) -> Self {
+        if id == 0 { Self::None } else { Self::One(id) }
+    }
+
+    /// Adds the identifier of an overlapping subscription.
+    pub(super) fn add(&mut self, id: u32) {
+        if id == 0 {
+            return;
+        }
+        match self {
+            Self::None => *self = Self::One(id),
+            Self::One(first) => *self = Self::Many(Box::new(Vec::from([*first, id]))),
+            Self::Many(ids) => ids.push(id),
+        }
+    }
+
+    pub(super) fn to_vec(&self) -> Vec<u32> {
+        match self {
+            Self::None => Vec::new(),
+            Self::One(id) => Vec::from([*id]),
+            Self::Many(ids) => ids.to_vec(),
+        }
+    }
+}
+
+/// What only some deliveries have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Extra {
+    /// Subscription Identifiers.
+    pub ids: Ids,
+    /// The Shared Subscription it came by, whole: `$share/group/filter`.
+    pub share: Option<Arc<str>>,
+}
+
+/// A message that waits for its turn, or for its acknowledgement.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Queued {
+    /// The message.
+    pub message: Message,
+    /// The QoS of this delivery: the lower of published and granted `[MQTT-3.8.4-8]`.
+    pub qos: QoS,
+    /// RETAIN of this delivery.
+    pub retain: bool,
+    /// When the broker got the message; its expiry counts from here.
+    pub at: Time,
+    /// Rare parts.
+    pub extra: Option<Box<Extra>>,
+}
+
+impl Queued {
+    /// The Shared Subscription this came by.
+    pub(super) fn share(&self) -> Option<&Arc<str>> {
+        self.extra.as_ref()?.share.as_ref()
+    }
+
+    fn bytes(&self) -> u64 {
+        u64::try_from(self.message.size()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Seconds left of a message's expiry; `None` once it has expired. A message without expiry has
+/// for ever (and the value is not written).
+pub(super) fn expiry_left_s(message: &Message, at: Time, now: Time) -> Option<u32> {
+    let Some(interval_s) = message.expiry_interval_s() else { return Some(u32::MAX) };
+    let interval_ms = u64::from(interval_s).saturating_mul(1000);
+    let left_ms = interval_ms.checked_sub(now.since_ms(at))?;
+    // [MQTT-3.3.2-5]: nothing left is expired. Part of a second left is announced as one.
+    (left_ms > 0).then(|| u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX))
+}
+
+/// How far an outbound QoS 1 or 2 exchange has come.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Stage {
+    /// PUBLISH is unacknowledged.
+    Published(Queued),
+    /// PUBREC came: PUBREL is unacknowledged, and the message is the receiver's.
+    Released,
+}
+
+/// An outbound QoS 1 or 2 exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Exchange {
+    pub(super) packet_id: PacketId,
+    pub(super) stage: Stage,
+    /// Sent on the present connection, so that it takes a place in the receiver's window.
+    pub(super) sent: bool,
+}
+
+/// An inbound QoS 2 message between PUBLISH and PUBREL `[MQTT-4.3.3-10]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Held {
+    pub(super) publication: Publication,
+    /// Received on the present connection, so that it counts against our Receive Maximum.
+    pub(super) counted: bool,
+    /// PUBREL came; the receivers' shards have not all answered yet.
+    pub(super) release: Option<Waiting>,
+}
+
+/// Which answers to a routed publish are still to come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Waiting {
+    /// The topic's owner told how many shards will answer.
+    pub(super) routed: bool,
+    /// Answers to come; below 0 while they overtake the owner's word.
+    pub(super) stored: i32,
+}
+
+impl Waiting {
+    pub(super) const fn is_over(self) -> bool {
+        self.routed && self.stored == 0
+    }
+}
+
+/// A Will, and when it is due once the connection is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct PendingWill {
+    pub(super) will: Will,
+    pub(super) due: Option<Time>,
+}
+
+/// A Session `[MQTT-3.1.2-23]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Session {
+    pub(super) client_id: Box<str>,
+    pub(super) conn: Option<ConnId>,
+    /// Session Expiry Interval in seconds; `u32::MAX` never ends, 0 ends with the connection.
+    pub(super) expiry_s: u32,
+    /// It outlives its connection, or once did: changes to it are logged.
+    pub(super) logged: bool,
+    /// When the session ends if nobody comes back.
+    pub(super) ends: Option<Time>,
+    pub(super) will: Option<Box<PendingWill>>,
+    pub(super) subscriptions: BTreeMap<Arc<str>, Subscription>,
+    /// SUBSCRIBE packets that the topics' owners have not all answered: deliveries wait, so that
+    /// a retained message cannot arrive after a newer one.
+    pub(super) subscribing: u32,
+    pub(super) inbound: BTreeMap<PacketId, Held>,
+    pub(super) exchanges: VecDeque<Exchange>,
+    /// Exchanges that are not sent on the present connection.
+    pub(super) unsent: u32,
+    /// Places taken in the receiver's window.
+    pub(super) window_used: u16,
+    pub(super) next_packet_id: u16,
+    /// QoS 1 and 2 messages that wait for their first transmission.
+    pub(super) queue: VecDeque<Queued>,
+    pub(super) queue_bytes: u64,
+    /// QoS 0 messages that wait for the socket.
+    pub(super) queue_qos0: VecDeque<Queued>,
+    pub(super) queue_qos0_bytes: u64,
+    /// The overflow of the queue was reported.
+    pub(super) reported: bool,
+}
+
+impl Session {
+    pub(super) fn new(client_id: Box<str>, expiry_s: u32) -> Self {
+        Self {
+            client_id,
+            conn: None,
+            expiry_s,
+            logged: expiry_s > 0,
+            ends: None,
+            will: None,
+            subscriptions: BTreeMap::new(),
+            subscribing: 0,
+            inbound: BTreeMap::new(),
+            exchanges: VecDeque::new(),
+            unsent: 0,
+            window_used: 0,
+            next_packet_id: 1,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            queue_qos0: VecDeque::new(),
+            queue_qos0_bytes: 0,
+            reported: false,
+        }
+    }
+
+    /// Whether one more message of this size breaks a limit of the queue.
+    pub(super) fn is_full(&self, message: &Message, limits: &Limits) -> bool {
+        let bytes = u64::try_from(message.size()).unwrap_or(u64::MAX);
+        self.queue.len() >= limits.session_queue_max as usize
+            || self.queue_bytes.saturating_add(bytes) > limits.session_queue_bytes_max
+    }
+
+    /// The same for QoS 0.
+    pub(super) fn is_full_qos0(&self, message: &Message, limits: &Limits) -> bool {
+        let bytes = u64::try_from(message.size()).unwrap_or(u64::MAX);
+        self.queue_qos0.len() >= limits.session_queue_max as usize
+            || self.queue_qos0_bytes.saturating_add(bytes) > limits.session_queue_bytes_max
+    }
+
+    pub(super) fn push(&mut self, queued: Queued) {
+        self.queue_bytes = self.queue_bytes.saturating_add(queued.bytes());
+        self.queue.push_back(queued);
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Queued> {
+        let queued = self.queue.pop_front()?;
+        self.queue_bytes = self.queue_bytes.saturating_sub(queued.bytes());
+        if self.queue.is_empty() {
+            // An idle session keeps no buffer.
+            self.queue = VecDeque::new();
+            self.reported = false;
+        }
+        Some(queued)
+    }
+
+    pub(super) fn push_qos0(&mut self, queued: Queued) {
+        self.queue_qos0_bytes = self.queue_qos0_bytes.saturating_add(queued.bytes());
+        self.queue_qos0.push_back(queued);
+    }
+
+    pub(super) fn pop_qos0(&mut self) -> Option<Queued> {
+        let queued = self.queue_qos0.pop_front()?;
+        self.queue_qos0_bytes = self.queue_qos0_bytes.saturating_sub(queued.bytes());
+        if self.queue_qos0.is_empty() {
+            self.queue_qos0 = VecDeque::new();
+        }
+        Some(queued)
+    }
+
+    /// A Packet Identifier that no exchange uses `[MQTT-2.2.1-4]`; `None` if all are in use.
+    pub(super) fn free_packet_id(&self, max: u16) -> Option<PacketId> {
+        let max = max.max(1);
+        let mut candidate = self.next_packet_id;
+        // Among n+1 candidates one is not used by n exchanges.
+        for _ in 0..=self.exchanges.len().min(usize::from(max)) {
+            if candidate == 0 || candidate > max {
+                candidate = 1;
+            }
+            let id = PacketId::new(candidate)?;
+            if !self.exchanges.iter().any(|exchange| exchange.packet_id == id) {
+                return Some(id);
+            }
+            candidate = candidate.wrapping_add(1);
+        }
+        None
+    }
+
+    /// The first message of the queue begins its exchange. Both life and recovery come here.
+    pub(super) fn begin_exchange(&mut self, packet_id: PacketId, sent: bool) {
+        let Some(queued) = self.pop() else { return };
+        self.next_packet_id = packet_id.get().wrapping_add(1);
+        let stage = Stage::Published(queued);
+        self.exchanges.push_back(Exchange { packet_id, stage, sent });
+        if sent {
+            self.window_used = self.window_used.saturating_add(1);
+        } else {
+            self.unsent = self.unsent.saturating_add(1);
+        }
+    }
+
+    pub(super) fn exchange(&mut self, packet_id: PacketId) -> Option<&mut Exchange> {
+        self.exchanges.iter_mut().find(|exchange| exchange.packet_id == packet_id)
+    }
+
+    /// An exchange takes its place in the window of the present connection.
+    pub(super) fn mark_sent(&mut self, packet_id: PacketId) {
+        let Some(exchange) = self.exchange(packet_id) else { return };
+        if !core::mem::replace(&mut exchange.sent, true) {
+            self.window_used = self.window_used.saturating_add(1);
+            self.unsent = self.unsent.saturating_sub(1);
+        }
+    }
+
+    /// An exchange is over: its identifier and its place in the window are free
+    /// `[MQTT-4.9.0-2]`.
+    pub(super) fn end_exchange(&mut self, packet_id: PacketId) -> Option<Exchange> {
+        let at = self.exchanges.iter().position(|exchange| exchange.packet_id == packet_id)?;
+        let exchange = self.exchanges.remove(at)?;
+        if exchange.sent {
+            self.window_used = self.window_used.saturating_sub(1);
+        } else {
+            self.unsent = self.unsent.saturating_sub(1);
+        }
+        if self.exchanges.is_empty() {
+            self.exchanges = VecDeque::new();
+        }
+        Some(exchange)
+    }
+
+    /// Forgets what belonged to the connection.
+    pub(super) fn detach(&mut self) {
+        self.conn = None;
+        self.subscribing = 0;
+        self.window_used = 0;
+        for exchange in &mut self.exchanges {
+            exchange.sent = false;
+        }
+        self.unsent = u32::try_from(self.exchanges.len()).unwrap_or(u32::MAX);
+        for held in self.inbound.values_mut() {
+            held.counted = false;
+        }
+        // [MQTT-4.3.1-1]: QoS 0 is not kept for an absent receiver.
+        self.queue_qos0 = VecDeque::new();
+        self.queue_qos0_bytes = 0;
+    }
+}

@@ -1,0 +1,438 @@
+//! SUBSCRIBE and UNSUBSCRIBE, on the session's side and on the topics' side.
+
+use alloc::{sync::Arc, vec::Vec};
+
+use codec::{
+    Packet, PacketId, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter,
+    UnsubAck, Unsubscribe,
+};
+
+use super::{
+    Cx, Shard,
+    msg::{Retained, SessionRef, ShardMsg},
+    record::Record,
+    route::{Group, Subscriber, Subscribers},
+    session::{Extra, Ids, Queued, Subscription},
+    table::SessionId,
+};
+use crate::ConnId;
+
+/// What a SUBSCRIBE or UNSUBSCRIBE waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Waiter {
+    conn: ConnId,
+    session: SessionId,
+    packet_id: PacketId,
+    subscribe: bool,
+    reasons: Vec<ReasonCode>,
+    /// Answers to come from topics' owners.
+    answers: u32,
+}
+
+impl Shard {
+    pub(super) fn on_subscribe(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conn: ConnId,
+        session: SessionId,
+        subscribe: Subscribe,
+    ) {
+        if let Err(reason) = self.judge_subscribe(conn, &subscribe) {
+            return self.refuse(cx, conn, reason);
+        }
+        let id = subscribe.properties.subscription_identifier().unwrap_or(0);
+        let request = self.open_waiter(conn, session, subscribe.packet_id, true);
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.subscribing = session.subscribing.saturating_add(1);
+        }
+        //= [MQTT-3.8.4-5] several filters act like consecutive packets.
+        for wanted in &subscribe.filters {
+            let reason = self.subscribe_one(cx, conn, session, request, id, wanted);
+            if let Some(waiter) = self.waiters.get_mut(&request) {
+                //= [MQTT-3.9.3-1] [MQTT-3.8.4-6]
+                waiter.reasons.push(reason);
+            }
+        }
+        self.finish_waiter(cx, request);
+    }
+
+    /// What is wrong with the whole packet.
+    fn judge_subscribe(&self, conn: ConnId, subscribe: &Subscribe) -> Result<(), ReasonCode> {
+        let features = &self.config.features;
+        let is_v5 = self.conns.get(conn).is_some_and(|conn| conn.version.is_v5());
+        if !features.subscription_identifiers
+            && subscribe.properties.subscription_identifier().is_some()
+        {
+            return Err(ReasonCode::SubscriptionIdentifiersNotSupported);
+        }
+        for SubscribeFilter { filter, options } in &subscribe.filters {
+            let shared = codec::topic::split_shared(filter);
+            //= [MQTT-3.8.3-4]
+            if shared.is_some() && options.no_local {
+                return Err(ReasonCode::ProtocolError);
+            }
+            if is_v5 && shared.is_some() && !features.shared_subscriptions {
+                return Err(ReasonCode::SharedSubscriptionsNotSupported);
+            }
+            if is_v5 && filter.contains(['+', '#']) && !features.wildcard_subscriptions {
+                return Err(ReasonCode::WildcardSubscriptionsNotSupported);
+            }
+        }
+        Ok(())
+    }
+
+    fn subscribe_one(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conn: ConnId,
+        session: SessionId,
+        request: u32,
+        id: u32,
+        wanted: &SubscribeFilter,
+    ) -> ReasonCode {
+        let existed = match self.judge_filter(conn, session, &wanted.filter) {
+            Ok(existed) => existed,
+            Err(reason) => return reason,
+        };
+        let shared = codec::topic::split_shared(&wanted.filter).is_some();
+        let mut options = wanted.options;
+        options.qos = options.qos.min(self.config.features.maximum_qos);
+        let filter: Arc<str> = Arc::from(&*wanted.filter);
+        let subscription = Subscription { options, id };
+        if self.logs(session) {
+            let filter = filter.clone();
+            self.log(cx, Record::Subscribed { session, filter, subscription });
+        }
+        self.apply_subscribed(session, filter.clone(), subscription);
+        //= [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11], U5-3.8.4-a
+        let replay = !shared
+            && match options.retain_handling {
+                RetainHandling::Send => true,
+                RetainHandling::SendIfNew => !existed,
+                RetainHandling::DoNotSend => false,
+            };
+        self.tell_subscribe(cx, session, filter, subscription, replay, Some(request));
+        match options.qos {
+            QoS::AtMostOnce => ReasonCode::Success,
+            QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+            QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
+        }
+    }
+
+    /// Whether a filter may be subscribed to; `Ok` tells whether it already is.
+    fn judge_filter(
+        &self,
+        conn: ConnId,
+        session: SessionId,
+        filter: &str,
+    ) -> Result<bool, ReasonCode> {
+        let limits = &self.config.limits;
+        let features = &self.config.features;
+        //= [MQTT-4.8.2-1] [MQTT-4.8.2-2] [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.3-1]
+        let plain = match codec::topic::split_shared(filter) {
+            None => filter,
+            Some(Ok(_)) if !features.shared_subscriptions => {
+                return Err(ReasonCode::SharedSubscriptionsNotSupported);
+            }
+            Some(Ok((_, plain))) => plain,
+            Some(Err(())) => return Err(ReasonCode::TopicFilterInvalid),
+        };
+        let levels = plain.bytes().filter(|byte| *byte == b'/').count();
+        if !codec::topic::is_valid_filter(plain)
+            || filter.len() > usize::from(limits.topic_bytes_max)
+            || levels >= usize::from(limits.topic_levels_max)
+        {
+            return Err(ReasonCode::TopicFilterInvalid);
+        }
+        if !features.wildcard_subscriptions && plain.contains(['+', '#']) {
+            return Err(ReasonCode::WildcardSubscriptionsNotSupported);
+        }
+        let allowed = self.conns.get(conn).is_some_and(|conn| conn.grants.may_subscribe(plain));
+        if !allowed {
+            return Err(ReasonCode::NotAuthorized);
+        }
+        let Some(state) = self.sessions.get(session) else {
+            return Err(ReasonCode::UnspecifiedError);
+        };
+        let existed = state.subscriptions.contains_key(filter);
+        if !existed && state.subscriptions.len() >= limits.subscriptions_per_session_max as usize {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        Ok(existed)
+    }
+
+    /// Tells the owners of all topics that a filter can match. Retained messages are asked of
+    /// each; a waiting SUBSCRIBE waits for each.
+    pub(super) fn tell_subscribe(
+        &mut self,
+        cx: &mut Cx<'_>,
+        session: SessionId,
+        filter: Arc<str>,
+        subscription: Subscription,
+        replay: bool,
+        request: Option<u32>,
+    ) {
+        let who = SessionRef { shard: self.config.id, session };
+        let Subscription { options, id } = subscription;
+        self.tell_owners(cx, filter, request, |filter| ShardMsg::Subscribe {
+            who,
+            filter,
+            options,
+            id,
+            replay,
+            request,
+        });
+    }
+
+    fn tell_unsubscribe(
+        &mut self,
+        cx: &mut Cx<'_>,
+        session: SessionId,
+        filter: Arc<str>,
+        request: Option<u32>,
+    ) {
+        let who = SessionRef { shard: self.config.id, session };
+        self.tell_owners(cx, filter, request, |filter| ShardMsg::Unsubscribe {
+            who,
+            filter,
+            request,
+        });
+    }
+
+    fn tell_owners(
+        &mut self,
+        cx: &mut Cx<'_>,
+        filter: Arc<str>,
+        request: Option<u32>,
+        msg: impl Fn(Arc<str>) -> ShardMsg,
+    ) {
+        let map = self.config.map;
+        let plain = match codec::topic::split_shared(&filter) {
+            // Each owner knows the whole group: a message has one owner, and so one member gets it.
+            Some(Ok((_, plain))) => plain,
+            _ => &filter,
+        };
+        let one = map.filter(plain.as_bytes());
+        for owner in map.all().filter(|shard| one.is_none_or(|one| one == *shard)) {
+            if let Some(waiter) = request.and_then(|request| self.waiters.get_mut(&request)) {
+                waiter.answers = waiter.answers.saturating_add(1);
+            }
+            self.tell(cx, owner, msg(filter.clone()));
+        }
+    }
+
+    pub(super) fn on_unsubscribe(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conn: ConnId,
+        session: SessionId,
+        unsubscribe: Unsubscribe,
+    ) {
+        let request = self.open_waiter(conn, session, unsubscribe.packet_id, false);
+        for filter in &unsubscribe.filters {
+            //= [MQTT-3.10.4-1] filters are compared as they are.
+            let existed = self
+                .sessions
+                .get(session)
+                .is_some_and(|session| session.subscriptions.contains_key(&**filter));
+            let reason = if existed {
+                let filter: Arc<str> = Arc::from(&**filter);
+                self.forget_subscription(cx, session, filter, Some(request));
+                ReasonCode::Success
+            } else {
+                ReasonCode::NoSubscriptionExisted
+            };
+            if let Some(waiter) = self.waiters.get_mut(&request) {
+                //= [MQTT-3.11.3-1]
+                waiter.reasons.push(reason);
+            }
+        }
+        self.finish_waiter(cx, request);
+    }
+
+    /// Removes a subscription here and with the topics' owners.
+    pub(super) fn forget_subscription(
+        &mut self,
+        cx: &mut Cx<'_>,
+        session: SessionId,
+        filter: Arc<str>,
+        request: Option<u32>,
+    ) {
+        if self.logs(session) {
+            self.log(cx, Record::Unsubscribed { session, filter: filter.clone() });
+        }
+        self.apply_unsubscribed(session, &filter);
+        self.tell_unsubscribe(cx, session, filter, request);
+    }
+
+    /// Removes all subscriptions of a session that ended from the index.
+    pub(super) fn unsubscribe_ended(
+        &mut self,
+        cx: &mut Cx<'_>,
+        session: SessionId,
+        filters: impl Iterator<Item = Arc<str>>,
+    ) {
+        for filter in filters {
+            self.tell_unsubscribe(cx, session, filter, None);
+        }
+    }
+
+    fn open_waiter(
+        &mut self,
+        conn: ConnId,
+        session: SessionId,
+        packet_id: PacketId,
+        subscribe: bool,
+    ) -> u32 {
+        let last = self.waiters.last_key_value().map_or(0, |(request, _)| *request);
+        let request = last.wrapping_add(1);
+        let reasons = Vec::new();
+        let waiter = Waiter { conn, session, packet_id, subscribe, reasons, answers: 0 };
+        self.waiters.insert(request, waiter);
+        request
+    }
+
+    /// Answers a packet once every owner has: SUBACK means routed.
+    fn finish_waiter(&mut self, cx: &mut Cx<'_>, request: u32) {
+        if self.waiters.get(&request).is_none_or(|waiter| waiter.answers > 0) {
+            return;
+        }
+        let Some(waiter) = self.waiters.remove(&request) else { return };
+        let Waiter { conn, session, packet_id, subscribe, reasons, .. } = waiter;
+        // Connections die, and their sessions may have a new one.
+        if self.conns.get(conn).is_none_or(|conn| conn.session() != Some(session)) {
+            return;
+        }
+        let problem_info = self.conns.get(conn).is_some_and(|conn| conn.problem_info);
+        let why = reasons.iter().find(|reason| reason.is_error()).map(|reason| reason.name());
+        //= [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.10.4-4] [MQTT-3.10.4-5]
+        self.send_explained(cx, conn, why.filter(|_| problem_info), |properties| {
+            let reasons = reasons.clone();
+            if subscribe {
+                Packet::SubAck(SubAck { packet_id, properties, reasons }.into())
+            } else {
+                Packet::UnsubAck(UnsubAck { packet_id, properties, reasons }.into())
+            }
+        });
+        if subscribe {
+            if let Some(session) = self.sessions.get_mut(session) {
+                session.subscribing = session.subscribing.saturating_sub(1);
+            }
+            self.pump(cx, session);
+        }
+    }
+
+    /// Forgets the packets of a connection that is gone.
+    pub(super) fn drop_waiters(&mut self, conn: ConnId) {
+        self.waiters.retain(|_, waiter| waiter.conn != conn);
+    }
+
+    /// A topics' owner has done what was asked.
+    pub(super) fn on_done(
+        &mut self,
+        cx: &mut Cx<'_>,
+        session: SessionId,
+        request: u32,
+        filter: &Arc<str>,
+        retained: Vec<Retained>,
+    ) {
+        let Some(waiter) = self.waiters.get_mut(&request) else { return };
+        if waiter.session != session {
+            return;
+        }
+        waiter.answers = waiter.answers.saturating_sub(1);
+        for retained in retained {
+            self.replay(cx, session, filter, retained);
+        }
+        self.finish_waiter(cx, request);
+    }
+
+    /// A retained message goes to a new subscription, with RETAIN whatever Retain As Published
+    /// says (U5-3.3.1.3-b). The queue's limits do not apply: the set was asked for.
+    fn replay(&mut self, cx: &mut Cx<'_>, id: SessionId, filter: &Arc<str>, of: Retained) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(subscription) = session.subscriptions.get(filter).copied() else { return };
+        let ids = Ids::of(subscription.id);
+        let queued = Queued {
+            qos: of.qos.min(subscription.options.qos),
+            message: of.message,
+            retain: true,
+            at: of.at,
+            extra: (ids != Ids::None).then(|| Extra { ids, share: None }.into()),
+        };
+        if queued.qos == QoS::AtMostOnce {
+            session.push_qos0(queued);
+        } else {
+            self.push(cx, id, queued);
+        }
+    }
+
+    /// The topics' side of SUBSCRIBE: the subscription and the retained messages in one step.
+    pub(super) fn index_subscribe(
+        &mut self,
+        cx: &mut Cx<'_>,
+        who: SessionRef,
+        filter: Arc<str>,
+        subscription: Subscription,
+        replay: bool,
+        request: Option<u32>,
+    ) {
+        let new = Subscriber { who, subscription };
+        match codec::topic::split_shared(&filter) {
+            Some(Ok((_, plain))) => {
+                let share = filter.clone();
+                if let Some(entry) = self.index.entry(plain.as_bytes(), Subscribers::default) {
+                    let at = entry.groups.iter().position(|group| group.share == share);
+                    let group = match at {
+                        Some(at) => entry.groups.get_mut(at),
+                        None => {
+                            entry.groups.push(Group { share, members: Vec::new(), next: 0 });
+                            entry.groups.last_mut()
+                        }
+                    };
+                    if let Some(group) = group {
+                        Subscribers::put(&mut group.members, new);
+                    }
+                }
+            }
+            _ => {
+                if let Some(entry) = self.index.entry(filter.as_bytes(), Subscribers::default) {
+                    Subscribers::put(&mut entry.plain, new);
+                }
+            }
+        }
+        let Some(request) = request else { return };
+        let retained = if replay { self.retained_for(cx, filter.as_bytes()) } else { Vec::new() };
+        self.tell(cx, who.shard, ShardMsg::Done { who, request, filter, retained });
+    }
+
+    /// The topics' side of UNSUBSCRIBE.
+    pub(super) fn index_unsubscribe(
+        &mut self,
+        cx: &mut Cx<'_>,
+        who: SessionRef,
+        filter: Arc<str>,
+        request: Option<u32>,
+    ) {
+        let (plain, shared) = match codec::topic::split_shared(&filter) {
+            Some(Ok((_, plain))) => (plain, true),
+            _ => (&*filter, false),
+        };
+        if let Some(entry) = self.index.get_mut(plain.as_bytes()) {
+            if shared {
+                entry.groups.iter_mut().filter(|group| group.share == filter).for_each(|group| {
+                    Subscribers::remove(&mut group.members, who);
+                });
+                entry.groups.retain(|group| !group.members.is_empty());
+            } else {
+                Subscribers::remove(&mut entry.plain, who);
+            }
+            if entry.is_empty() {
+                self.index.remove(plain.as_bytes());
+            }
+        }
+        let Some(request) = request else { return };
+        let retained = Vec::new();
+        self.tell(cx, who.shard, ShardMsg::Done { who, request, filter, retained });
+    }
+}

@@ -1,0 +1,150 @@
+//! Tables addressed by small reused numbers.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use crate::ConnId;
+
+/// Names a session for as long as it lives. Slots are reused, generations are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId {
+    pub(super) slot: u32,
+    pub(super) generation: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Slot<T> {
+    generation: u32,
+    value: Option<Box<T>>,
+}
+
+/// Values in slots whose generation tells successive users apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Sessions<T> {
+    slots: Vec<Slot<T>>,
+    free: Vec<u32>,
+    len: usize,
+}
+
+impl<T> Sessions<T> {
+    pub(super) const fn new() -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), len: 0 }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The name that the next [`Sessions::insert`] should use.
+    pub(super) fn vacancy(&self) -> SessionId {
+        let slot = self.free.last().copied().unwrap_or(self.end());
+        let generation = self.slots.get(slot as usize).map_or(0, |slot| slot.generation);
+        SessionId { slot, generation }
+    }
+
+    /// Puts a value under a name, from [`Sessions::vacancy`] or from the log.
+    pub(super) fn insert(&mut self, id: SessionId, value: T) {
+        while self.end() <= id.slot {
+            self.free.push(self.end());
+            self.slots.push(Slot { generation: 0, value: None });
+        }
+        if let Some(slot) = self.slots.get_mut(id.slot as usize) {
+            if slot.value.is_none() {
+                self.len = self.len.saturating_add(1);
+                // The vacancy is nearly always the last entry.
+                if let Some(at) = self.free.iter().rposition(|free| *free == id.slot) {
+                    self.free.remove(at);
+                }
+            }
+            slot.generation = id.generation;
+            slot.value = Some(Box::new(value));
+        }
+    }
+
+    pub(super) fn get(&self, id: SessionId) -> Option<&T> {
+        let slot = self.slots.get(id.slot as usize)?;
+        if slot.generation == id.generation { slot.value.as_deref() } else { None }
+    }
+
+    pub(super) fn get_mut(&mut self, id: SessionId) -> Option<&mut T> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        if slot.generation == id.generation { slot.value.as_deref_mut() } else { None }
+    }
+
+    pub(super) fn remove(&mut self, id: SessionId) -> Option<Box<T>> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        if slot.generation != id.generation {
+            return None;
+        }
+        let value = slot.value.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(id.slot);
+        self.len = self.len.saturating_sub(1);
+        Some(value)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, &T)> {
+        (0..).zip(&self.slots).filter_map(|(number, slot)| {
+            let id = SessionId { slot: number, generation: slot.generation };
+            slot.value.as_deref().map(|value| (id, value))
+        })
+    }
+
+    fn end(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// What a connection table asks of its values.
+pub(super) trait Named {
+    fn name(&self) -> ConnId;
+}
+
+/// Connections by the slot that the runtime chose.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Conns<T> {
+    slots: Vec<Option<Box<T>>>,
+    len: usize,
+}
+
+impl<T: Named> Conns<T> {
+    pub(super) const fn new() -> Self {
+        Self { slots: Vec::new(), len: 0 }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn insert(&mut self, value: T) {
+        let slot = value.name().slot as usize;
+        if self.slots.len() <= slot {
+            self.slots.resize_with(slot.saturating_add(1), || None);
+        }
+        if let Some(place) = self.slots.get_mut(slot)
+            && place.replace(Box::new(value)).is_none()
+        {
+            self.len = self.len.saturating_add(1);
+        }
+    }
+
+    pub(super) fn get(&self, id: ConnId) -> Option<&T> {
+        self.slots.get(id.slot as usize)?.as_deref().filter(|value| value.name() == id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut T> {
+        self.slots.get_mut(id.slot as usize)?.as_deref_mut().filter(|value| value.name() == id)
+    }
+
+    pub(super) fn remove(&mut self, id: ConnId) -> Option<Box<T>> {
+        let place = self.slots.get_mut(id.slot as usize)?;
+        if place.as_ref().is_some_and(|value| value.name() == id) {
+            self.len = self.len.saturating_sub(1);
+            return place.take();
+        }
+        None
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|place| place.as_deref())
+    }
+}

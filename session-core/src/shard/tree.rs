@@ -1,0 +1,305 @@
+//! A tree of topic levels, for subscriptions by name and for retained messages by filter.
+//!
+//! Nothing here is recursive: a filter of thousands of levels costs memory, never stack.
+
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+
+type Index = u32;
+const ROOT: Index = 0;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Node<V> {
+    parent: Index,
+    level: Box<[u8]>,
+    children: BTreeMap<Box<[u8]>, Index>,
+    plus: Option<Index>,
+    hash: Option<Index>,
+    value: Option<Box<V>>,
+}
+
+impl<V> Node<V> {
+    fn new(parent: Index, level: &[u8]) -> Self {
+        Self {
+            parent,
+            level: level.into(),
+            children: BTreeMap::new(),
+            plus: None,
+            hash: None,
+            value: None,
+        }
+    }
+
+    fn child(&self, level: &[u8]) -> Option<Index> {
+        match level {
+            b"+" => self.plus,
+            b"#" => self.hash,
+            _ => self.children.get(level).copied(),
+        }
+    }
+
+    fn is_bare(&self) -> bool {
+        self.value.is_none()
+            && self.children.is_empty()
+            && self.plus.is_none()
+            && self.hash.is_none()
+    }
+}
+
+/// Values at paths of levels separated by `/`; `+` and `#` are levels like others to
+/// [`Tree::entry`] and wildcards to the two searches.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Tree<V> {
+    nodes: Vec<Option<Node<V>>>,
+    free: Vec<Index>,
+}
+
+/// Splits off the first level: the level, and what follows its `/` if there is one.
+fn split(path: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match path.iter().position(|byte| *byte == b'/') {
+        Some(at) => {
+            (path.get(..at).unwrap_or(&[]), Some(path.get(at.saturating_add(1)..).unwrap_or(&[])))
+        }
+        None => (path, None),
+    }
+}
+
+impl<V> Tree<V> {
+    pub(super) fn new() -> Self {
+        Self { nodes: Vec::from([Some(Node::new(ROOT, &[]))]), free: Vec::new() }
+    }
+
+    pub(super) fn get(&self, path: &[u8]) -> Option<&V> {
+        self.node(self.find(path)?)?.value.as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, path: &[u8]) -> Option<&mut V> {
+        let index = self.find(path)?;
+        self.node_mut(index)?.value.as_deref_mut()
+    }
+
+    /// The value at a path, made by `make` if there is none.
+    pub(super) fn entry(&mut self, path: &[u8], make: impl FnOnce() -> V) -> Option<&mut V> {
+        let mut at = ROOT;
+        let mut rest = Some(path);
+        while let Some(path) = rest {
+            let (level, after) = split(path);
+            rest = after;
+            at = match self.node(at)?.child(level) {
+                Some(child) => child,
+                None => self.add(at, level),
+            };
+        }
+        Some(self.node_mut(at)?.value.get_or_insert_with(|| Box::new(make())))
+    }
+
+    /// Removes the value at a path, and the nodes that only led to it: the tree is then equal in
+    /// what it answers to one that never held the value.
+    pub(super) fn remove(&mut self, path: &[u8]) -> Option<Box<V>> {
+        let mut at = self.find(path)?;
+        let value = self.node_mut(at)?.value.take()?;
+        while at != ROOT && self.node(at).is_some_and(Node::is_bare) {
+            let node = self.nodes.get_mut(at as usize)?.take()?;
+            self.free.push(at);
+            let parent = self.node_mut(node.parent)?;
+            match &*node.level {
+                b"+" => parent.plus = None,
+                b"#" => parent.hash = None,
+                level => drop(parent.children.remove(level)),
+            }
+            at = node.parent;
+        }
+        Some(value)
+    }
+
+    /// Visits the value of every filter in the tree that matches a Topic Name.
+    pub(super) fn matching<'a>(&'a self, name: &[u8], mut visit: impl FnMut(&'a V)) {
+        let mut stack: Vec<(Index, Option<&[u8]>)> = Vec::new();
+        let mut next = Some((ROOT, Some(name)));
+        // [MQTT-4.7.2-1]: a wildcard in the first level does not match a name that begins with $.
+        let dollar = name.first() == Some(&b'$');
+        while let Some((at, rest)) = next.take().or_else(|| stack.pop()) {
+            let Some(node) = self.node(at) else { continue };
+            let wild = !(dollar && at == ROOT);
+            // `a/#` matches `a` itself too.
+            if wild && let Some(value) = node.hash.and_then(|hash| self.value(hash)) {
+                visit(value);
+            }
+            let Some(rest) = rest else {
+                if let Some(value) = &node.value {
+                    visit(value);
+                }
+                continue;
+            };
+            let (level, after) = split(rest);
+            if wild && let Some(plus) = node.plus {
+                stack.push((plus, after));
+            }
+            next = node.children.get(level).map(|child| (*child, after));
+        }
+    }
+
+    /// Visits the value of every Topic Name in the tree that a filter matches.
+    pub(super) fn matched_by<'a>(&'a self, filter: &[u8], mut visit: impl FnMut(&'a V)) {
+        let mut stack: Vec<(Index, Option<&[u8]>)> = Vec::from([(ROOT, Some(filter))]);
+        while let Some((at, rest)) = stack.pop() {
+            let Some(node) = self.node(at) else { continue };
+            let Some(rest) = rest else {
+                if let Some(value) = &node.value {
+                    visit(value);
+                }
+                continue;
+            };
+            let (level, after) = split(rest);
+            // [MQTT-4.7.2-1]
+            let visible = |name: &[u8]| !(at == ROOT && name.first() == Some(&b'$'));
+            match level {
+                b"#" => {
+                    if let Some(value) = &node.value {
+                        visit(value);
+                    }
+                    let below = node.children.iter().rev().filter(|(name, _)| visible(name));
+                    stack.extend(below.map(|(_, child)| (*child, Some(rest))));
+                }
+                b"+" => {
+                    let below = node.children.iter().rev().filter(|(name, _)| visible(name));
+                    stack.extend(below.map(|(_, child)| (*child, after)));
+                }
+                _ => stack.extend(node.children.get(level).map(|child| (*child, after))),
+            }
+        }
+    }
+
+    fn find(&self, path: &[u8]) -> Option<Index> {
+        let mut at = ROOT;
+        let mut rest = Some(path);
+        while let Some(path) = rest {
+            let (level, after) = split(path);
+            at = self.node(at)?.child(level)?;
+            rest = after;
+        }
+        Some(at)
+    }
+
+    fn add(&mut self, parent: Index, level: &[u8]) -> Index {
+        let node = Some(Node::new(parent, level));
+        let index = match self.free.pop() {
+            Some(index) => {
+                if let Some(place) = self.nodes.get_mut(index as usize) {
+                    *place = node;
+                }
+                index
+            }
+            None => {
+                self.nodes.push(node);
+                u32::try_from(self.nodes.len().saturating_sub(1)).unwrap_or(u32::MAX)
+            }
+        };
+        if let Some(parent) = self.node_mut(parent) {
+            match level {
+                b"+" => parent.plus = Some(index),
+                b"#" => parent.hash = Some(index),
+                _ => drop(parent.children.insert(level.into(), index)),
+            }
+        }
+        index
+    }
+
+    fn value(&self, index: Index) -> Option<&V> {
+        self.node(index)?.value.as_deref()
+    }
+
+    fn node(&self, index: Index) -> Option<&Node<V>> {
+        self.nodes.get(index as usize)?.as_ref()
+    }
+
+    fn node_mut(&mut self, index: Index) -> Option<&mut Node<V>> {
+        self.nodes.get_mut(index as usize)?.as_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{format, string::String, vec, vec::Vec};
+
+    use super::*;
+
+    fn tree(paths: &[&str]) -> Tree<String> {
+        let mut tree = Tree::new();
+        for path in paths {
+            tree.entry(path.as_bytes(), || String::from(*path)).expect("made");
+        }
+        tree
+    }
+
+    fn matching(tree: &Tree<String>, name: &str) -> Vec<String> {
+        let mut found = vec![];
+        tree.matching(name.as_bytes(), |value| found.push(value.clone()));
+        found.sort();
+        found
+    }
+
+    /// Every string up to a length over an alphabet.
+    fn strings(alphabet: &[char], length: usize) -> Vec<String> {
+        let mut all = vec![String::new()];
+        let mut from = 0;
+        for _ in 0..length {
+            let to = all.len();
+            for index in from..to {
+                for letter in alphabet {
+                    all.push(format!("{}{letter}", all[index]));
+                }
+            }
+            from = to;
+        }
+        all
+    }
+
+    #[test]
+    fn filters_match_names_as_the_naive_matcher_says() {
+        let filters: Vec<_> = strings(&['a', '/', '+', '#', '$'], 5)
+            .into_iter()
+            .filter(|filter| codec::topic::is_valid_filter(filter))
+            .collect();
+        let names: Vec<_> = strings(&['a', 'b', '/', '$'], 5)
+            .into_iter()
+            .filter(|name| codec::topic::is_valid_name(name))
+            .collect();
+        let filter_tree = tree(&filters.iter().map(String::as_str).collect::<Vec<_>>());
+        let name_tree = tree(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        for name in &names {
+            let mut expected: Vec<_> =
+                filters.iter().filter(|f| codec::topic::matches(f, name)).cloned().collect();
+            expected.sort();
+            assert_eq!(matching(&filter_tree, name), expected, "filters matching {name}");
+        }
+        for filter in &filters {
+            let mut found = vec![];
+            name_tree.matched_by(filter.as_bytes(), |value| found.push(value.clone()));
+            found.sort();
+            let mut expected: Vec<_> =
+                names.iter().filter(|n| codec::topic::matches(filter, n)).cloned().collect();
+            expected.sort();
+            assert_eq!(found, expected, "names matched by {filter}");
+        }
+    }
+
+    #[test]
+    fn removing_leaves_no_nodes_behind() {
+        let mut tree = tree(&["a/+/c", "a/b", "a/#", "a"]);
+        for path in ["a/#", "a/+/c", "a", "a/b"] {
+            assert_eq!(tree.remove(path.as_bytes()).as_deref().map(String::as_str), Some(path));
+            assert_eq!(tree.get(path.as_bytes()), None);
+            assert!(tree.remove(path.as_bytes()).is_none());
+        }
+        assert_eq!(tree.nodes.iter().flatten().count(), 1);
+        assert!(tree.nodes[0].as_ref().is_some_and(Node::is_bare));
+    }
+
+    #[test]
+    fn a_path_of_65535_levels_needs_no_stack() {
+        let deep = "/".repeat(65_535);
+        let mut tree = tree(&[&deep, "#"]);
+        assert_eq!(matching(&tree, &deep).len(), 2);
+        assert!(tree.remove(deep.as_bytes()).is_some());
+    }
+}
