@@ -1,1 +1,30 @@
-//! Sockets.
+//! The data plane: sockets, worker threads and nothing that decides.
+//!
+//! [`start`] takes bound [`Listener`]s and one [`session_core::ShardConfig`] for each worker. One
+//! thread accepts and hands sockets out round robin; each worker thread owns one `mio::Poll`, one
+//! [`session_core::Shard`], one read buffer and the connections it was given. Workers share no
+//! state: they talk through mailboxes, in batches, once a turn.
+//!
+//! A turn of a worker: wait; take mail; let the shard's timers run; read each readable connection
+//! once, decode, handle, carry out; hand the turn's messages to the other workers; write each
+//! connection that has something to write once. So a connection costs at most one read and one
+//! write a turn, however many packets that moves, and no connection starves another.
+//!
+//! What the shard asks of the outside (a log, authentication) goes through [`Services`].
+
+mod acceptor;
+mod clock;
+mod connection;
+mod listener;
+mod mailbox;
+mod note;
+mod outbox;
+mod runtime;
+mod services;
+mod socket;
+mod worker;
+
+pub use listener::{BindError, Listener};
+pub use mailbox::Inbox;
+pub use runtime::{Running, RuntimeConfig, StartError, Stopper, WorkerPanicked, start};
+pub use services::{NoServices, Services};

@@ -1,0 +1,188 @@
+//! The thread that accepts connections and hands them out.
+//!
+//! It does nothing else, so that a storm of connections costs the workers no turn; the kernel's
+//! backlog is the queue when workers cannot follow.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener};
+use tracing::warn;
+
+use crate::{connection::Source, listener::Listener, mailbox::Address, mailbox::Mail};
+
+/// New connections that a worker may have waiting; beyond it another worker gets the next.
+const ARRIVALS_MAX: usize = 1024;
+/// Connections accepted from one listener before the next has its turn.
+const ACCEPTS_PER_TURN: usize = 256;
+/// The pause when all workers have enough to do.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
+/// The pause when the system has no resources for a further connection.
+const FAILURE_PAUSE: Duration = Duration::from_millis(200);
+/// The least time between two warnings of that.
+const WARNING_PAUSE: Duration = Duration::from_secs(10);
+
+const WAKE: Token = Token(usize::MAX);
+
+/// Ends an [`Acceptor`].
+#[derive(Clone)]
+pub(crate) struct AcceptorStop {
+    stop: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+}
+
+impl AcceptorStop {
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        // It fails only when the acceptor's poll is gone, and then it has stopped.
+        let _ = self.waker.wake();
+    }
+}
+
+pub(crate) struct Acceptor {
+    poll: Poll,
+    listeners: Vec<Listening>,
+    workers: Vec<Address>,
+    /// The worker that gets the next connection.
+    next: usize,
+    stop: Arc<AtomicBool>,
+    /// No connection is accepted before.
+    rest_until: Option<Instant>,
+    warned: Option<Instant>,
+    /// Failures that no line tells of.
+    unreported: u64,
+}
+
+struct Listening {
+    name: Box<str>,
+    socket: TcpListener,
+    /// The kernel said that connections wait, and no accept has found none since.
+    ready: bool,
+}
+
+impl Acceptor {
+    pub(crate) fn new(
+        listeners: Vec<Listener>,
+        workers: Vec<Address>,
+    ) -> io::Result<(Self, AcceptorStop)> {
+        let poll = Poll::new()?;
+        let mut listening = Vec::with_capacity(listeners.len());
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let name = listener.name().into();
+            let mut socket = TcpListener::from_std(listener.socket);
+            poll.registry().register(&mut socket, Token(index), Interest::READABLE)?;
+            listening.push(Listening { name, socket, ready: true });
+        }
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let stop = Arc::new(AtomicBool::new(false));
+        let acceptor = Self {
+            poll,
+            listeners: listening,
+            workers,
+            next: 0,
+            stop: Arc::clone(&stop),
+            rest_until: None,
+            warned: None,
+            unreported: 0,
+        };
+        Ok((acceptor, AcceptorStop { stop, waker }))
+    }
+
+    /// Accepts until told to stop; the listeners are closed then.
+    pub(crate) fn run(mut self) {
+        let mut events = Events::with_capacity(64);
+        while !self.stop.load(Ordering::Acquire) {
+            // An interrupted wait is only a shorter one, and nothing else can fail here.
+            let _ = self.poll.poll(&mut events, self.timeout());
+            for event in &events {
+                if let Some(listener) = self.listeners.get_mut(event.token().0) {
+                    listener.ready = true;
+                }
+            }
+            if self.rest_until.is_some_and(|until| Instant::now() < until) {
+                continue;
+            }
+            self.rest_until = None;
+            for index in 0..self.listeners.len() {
+                self.accept(index);
+            }
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        match self.rest_until {
+            Some(until) => Some(until.saturating_duration_since(Instant::now())),
+            None if self.listeners.iter().any(|listener| listener.ready) => Some(Duration::ZERO),
+            None => None,
+        }
+    }
+
+    fn accept(&mut self, index: usize) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            if !self.listeners[index].ready || self.rest_until.is_some() {
+                return;
+            }
+            let Some(worker) = self.next_worker() else {
+                self.rest_until = Some(Instant::now() + BUSY_PAUSE);
+                return;
+            };
+            match self.listeners[index].socket.accept() {
+                Ok((stream, peer)) => {
+                    // Without it a small packet may wait for the acknowledgement of another. A
+                    // socket that refuses the option works all the same.
+                    let _ = stream.set_nodelay(true);
+                    let listener = u16::try_from(index).unwrap_or(u16::MAX);
+                    self.workers[worker].send(Mail::Accepted(stream, Source { peer, listener }));
+                }
+                Err(error) => self.failed(index, &error),
+            }
+        }
+    }
+
+    /// The worker whose turn it is, unless all have enough to do.
+    fn next_worker(&mut self) -> Option<usize> {
+        for _ in 0..self.workers.len() {
+            let worker = self.next;
+            self.next = (self.next + 1) % self.workers.len();
+            if self.workers[worker].arrivals() < ARRIVALS_MAX {
+                return Some(worker);
+            }
+        }
+        None
+    }
+
+    fn failed(&mut self, index: usize, error: &io::Error) {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => self.listeners[index].ready = false,
+            // That one connection failed while it waited.
+            io::ErrorKind::Interrupted
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset => {}
+            // No file descriptors or no memory: the connections wait in the backlog.
+            _ => {
+                let now = Instant::now();
+                self.rest_until = Some(now + FAILURE_PAUSE);
+                if self.warned.is_some_and(|warned| now < warned + WARNING_PAUSE) {
+                    self.unreported += 1;
+                    return;
+                }
+                warn!(
+                    listener = %self.listeners[index].name,
+                    %error,
+                    unreported = self.unreported,
+                    "cannot accept connections; trying again every {} ms (if the limit of open \
+                     files is reached, raise it: `ulimit -n`, or LimitNOFILE= of the service)",
+                    FAILURE_PAUSE.as_millis(),
+                );
+                self.warned = Some(now);
+                self.unreported = 0;
+            }
+        }
+    }
+}

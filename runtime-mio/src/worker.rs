@@ -1,0 +1,240 @@
+//! One worker thread: one poll, one shard, and the connections they serve.
+
+mod effects;
+mod input;
+mod output;
+
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+
+use mio::{Events, Poll, Token};
+use session_core::{Command, CommitSeq, ConnId, Effects, Input, Shard, ShardConfig, Ticket, Time};
+
+use crate::{
+    Services,
+    clock::Clock,
+    connection::Connections,
+    mailbox::{Address, Mail, Mailbox, Post},
+    outbox::Spare,
+};
+
+/// The token of the mailbox's waker; connections have their slot as token.
+pub(crate) const WAKE: Token = Token(usize::MAX);
+
+/// Bytes of the worker's read buffer, and so of one read.
+const READ_BYTES: usize = 64 * 1024;
+/// Bytes of a read before the CONNECT is complete: whoever is not known yet, or waits for an
+/// answer about its CONNECT, shall not have much lying here.
+const FIRST_READ_BYTES: usize = 4 * 1024;
+/// Bytes read and queued in one turn; then the turn ends and others are served, and writes happen.
+const TURN_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes queued for one connection that are written without waiting for the end of the turn.
+const FLUSH_BYTES: usize = 64 * 1024;
+/// Pieces of mail taken in one turn.
+const MAIL_PER_TURN: usize = 256;
+/// Events taken from one poll.
+const EVENTS: usize = 1024;
+/// How long a closed connection may take to read its last bytes and to close its own side.
+const LINGER_MS: u64 = 2_000;
+
+/// What a worker is made of.
+pub(crate) struct WorkerConfig {
+    pub(crate) shard: ShardConfig,
+    /// The mailboxes of all workers, in the order of the shards.
+    pub(crate) peers: Vec<Address>,
+    /// The names of the listeners.
+    pub(crate) listeners: Arc<[Box<str>]>,
+    pub(crate) credit: u32,
+    pub(crate) shutdown_ms: u64,
+}
+
+/// A worker.
+pub(crate) struct Worker {
+    config: WorkerConfig,
+    clock: Clock,
+    poll: Poll,
+    mailbox: Mailbox,
+    services: Box<dyn Services>,
+
+    /// The time of this turn.
+    now: Time,
+    shard: Shard,
+    /// Empty except inside `handle`.
+    effects: Effects,
+    /// What the shard is to be told once the effects at hand are carried out.
+    inputs: VecDeque<Input>,
+
+    connections: Connections,
+    /// Connections with input, first come first served.
+    ready: VecDeque<ConnId>,
+    /// Connections to write to.
+    dirty: Vec<ConnId>,
+    /// Those among them that have so much to write that it shall not wait.
+    full: Vec<ConnId>,
+    /// Connections that the shard closed, each with the time at which patience ends.
+    closing: VecDeque<(Time, ConnId)>,
+    /// Connections that ended in this turn.
+    gone: Vec<ConnId>,
+    /// Connections that leave for another worker.
+    leaving: Vec<effects::Leaving>,
+    /// What the other workers are to be told at the end of the turn, in the order of the shards.
+    posts: Vec<Vec<Post>>,
+    /// The last record appended to the log and not committed.
+    uncommitted: Option<CommitSeq>,
+
+    buffer: Box<[u8]>,
+    spare: Spare,
+    /// Bytes read and queued in this turn.
+    spent: usize,
+    /// When a shutdown stops waiting.
+    stop_at: Option<Time>,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        config: WorkerConfig,
+        clock: Clock,
+        poll: Poll,
+        mailbox: Mailbox,
+        services: Box<dyn Services>,
+    ) -> Self {
+        Self {
+            clock,
+            poll,
+            mailbox,
+            services,
+            now: clock.now(),
+            shard: Shard::new(config.shard.clone()),
+            effects: Effects::new(),
+            inputs: VecDeque::new(),
+            connections: Connections::default(),
+            ready: VecDeque::new(),
+            dirty: Vec::new(),
+            full: Vec::new(),
+            closing: VecDeque::new(),
+            gone: Vec::new(),
+            leaving: Vec::new(),
+            posts: config.peers.iter().map(|_| Vec::new()).collect(),
+            uncommitted: None,
+            buffer: vec![0; READ_BYTES].into(),
+            spare: Spare::new(),
+            spent: 0,
+            stop_at: None,
+            config,
+        }
+    }
+
+    /// Works until a shutdown is complete.
+    pub(crate) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        self.shard.start(self.now, &mut self.effects);
+        self.carry_out();
+        self.end_turn();
+        while !self.finished() {
+            self.wait(&mut events);
+            self.now = self.clock.now();
+            self.spent = 0;
+            self.take_mail();
+            self.take_events(&events);
+            self.run_timers();
+            self.serve_ready();
+            self.end_turn();
+        }
+    }
+
+    fn wait(&mut self, events: &mut Events) {
+        let busy = !self.ready.is_empty()
+            || !self.dirty.is_empty()
+            || self.uncommitted.is_some()
+            || !self.mailbox.fall_asleep();
+        let timeout = if busy { Some(Duration::ZERO) } else { self.timeout() };
+        match self.poll.poll(events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => panic!("waiting for events fails only if the program is wrong: {error}"),
+        }
+        self.mailbox.wake_up();
+    }
+
+    /// How long to wait if nothing comes.
+    fn timeout(&self) -> Option<Duration> {
+        let deadlines =
+            [self.shard.next_timeout(), self.closing.front().map(|(at, _)| *at), self.stop_at];
+        let next = deadlines.into_iter().flatten().min().filter(|next| *next != Time::NEVER)?;
+        Some(Duration::from_millis(next.since_ms(self.clock.now())))
+    }
+
+    fn take_mail(&mut self) {
+        for _ in 0..MAIL_PER_TURN {
+            let Some(mail) = self.mailbox.take() else { return };
+            match mail {
+                Mail::Accepted(stream, source) => self.accept(stream, source),
+                Mail::Posts(from, posts) => {
+                    for post in posts {
+                        match post {
+                            Post::Told(msg) => self.handle(Input::Told { from, msg }),
+                            Post::Moved(handover) => self.admit(*handover),
+                        }
+                    }
+                    self.flush_full();
+                }
+                Mail::Answer(ticket, answer) => self.handle(Input::Answer { ticket, answer }),
+                Mail::Command(ticket, command) => self.handle(Input::Command { ticket, command }),
+                Mail::Persisted(through) => self.handle(Input::Persisted { through }),
+                Mail::Shutdown => self.shut_down(),
+            }
+        }
+    }
+
+    fn run_timers(&mut self) {
+        if self.shard.next_timeout().is_some_and(|at| at <= self.now) {
+            self.handle(Input::Tick);
+        }
+        while let Some((at, conn)) = self.closing.front().copied()
+            && at <= self.now
+        {
+            self.closing.pop_front();
+            self.end(conn);
+        }
+    }
+
+    fn shut_down(&mut self) {
+        if self.stop_at.is_none() {
+            self.stop_at = Some(self.now.plus_ms(self.config.shutdown_ms));
+            // Nobody asks for the reply, so the ticket is none that a service gives.
+            let ticket = Ticket(u64::MAX);
+            self.handle(Input::Command { ticket, command: Box::new(Command::Shutdown) });
+        }
+    }
+
+    fn finished(&self) -> bool {
+        let Some(stop_at) = self.stop_at else { return false };
+        let leftover = self.shard.next_timeout().is_some_and(|at| at <= self.now);
+        stop_at <= self.now || (self.connections.len() == 0 && !leftover)
+    }
+
+    /// Lets the outside have what this turn made: the log, the other workers, the peers.
+    fn end_turn(&mut self) {
+        self.hand_over();
+        if let Some(last) = self.uncommitted.take()
+            && let Some(through) = self.services.commit(last)
+        {
+            self.handle(Input::Persisted { through });
+        }
+        self.send_posts();
+        self.flush_dirty();
+        self.hand_over();
+        self.send_posts();
+        for conn in self.gone.drain(..) {
+            // The socket is closed with it, which also ends its registration.
+            drop(self.connections.remove(conn));
+        }
+    }
+
+    fn send_posts(&mut self) {
+        for (posts, peer) in self.posts.iter_mut().zip(&self.config.peers) {
+            if !posts.is_empty() {
+                peer.send(Mail::Posts(self.config.shard.id, std::mem::take(posts)));
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! From the shard to the world.
+
+use std::mem;
+
+use codec::Connect;
+use session_core::{ConnId, Effect, Input, ShardId};
+
+use super::{FLUSH_BYTES, LINGER_MS, Worker};
+use crate::{
+    connection::State,
+    mailbox::{Handover, Post},
+    note,
+};
+
+/// A connection that leaves for another worker.
+pub(super) struct Leaving {
+    conn: ConnId,
+    connect: Box<Connect>,
+    to: ShardId,
+}
+
+impl Worker {
+    /// Gives the shard an input and carries out what it wants, and whatever follows from that.
+    pub(super) fn handle(&mut self, input: Input) {
+        self.shard.handle(self.now, input, &mut self.effects);
+        self.carry_out();
+        while let Some(input) = self.inputs.pop_front() {
+            self.shard.handle(self.now, input, &mut self.effects);
+            self.carry_out();
+        }
+    }
+
+    /// Carries out the effects at hand, in order.
+    pub(super) fn carry_out(&mut self) {
+        let mut effects = mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Send { conn, frame } => self.send(conn, frame),
+                effect => self.carry_out_rare(effect),
+            }
+        }
+        self.effects = effects;
+    }
+
+    fn carry_out_rare(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { conn, frame } => self.send(conn, frame),
+            Effect::Close { conn, cause: _ } => self.close(conn),
+            Effect::Pause { conn } => {
+                if let Some(connection) = self.connections.get_mut(conn) {
+                    connection.paused = true;
+                }
+            }
+            Effect::Resume { conn } => {
+                if let Some(connection) = self.connections.get_mut(conn) {
+                    connection.paused = false;
+                    self.queue(conn);
+                }
+            }
+            Effect::Move { conn, connect, to } => {
+                if let Some(connection) = self.connections.get_mut(conn)
+                    && connection.state == State::Open
+                {
+                    connection.state = State::Leaving;
+                    self.leaving.push(Leaving { conn, connect, to });
+                }
+            }
+            Effect::Persist { seq, record } => {
+                self.services.append(seq, record);
+                self.uncommitted = Some(seq);
+            }
+            Effect::Tell { to, msg } => self.post(to, Post::Told(msg)),
+            Effect::Ask { ticket, request } => {
+                if let Some(answer) = self.services.ask(ticket, request) {
+                    self.inputs.push_back(Input::Answer { ticket, answer });
+                }
+            }
+            Effect::Reply { ticket, reply } => self.services.reply(ticket, reply),
+            Effect::Note(event) => {
+                let conn = note::connection_of(&event);
+                let connection = conn.and_then(|conn| self.connections.get_mut(conn));
+                note::write(&event, connection.map(|connection| connection.origin.peer));
+            }
+        }
+    }
+
+    #[inline]
+    fn send(&mut self, conn: ConnId, frame: codec::Frame) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        if connection.state != State::Open || connection.broken {
+            return;
+        }
+        let before = connection.out.len();
+        connection.out.push(frame, &mut self.spare);
+        let waiting = connection.out.len();
+        self.spent += waiting - before;
+        if connection.blocked {
+            return;
+        }
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(conn);
+        }
+        if before < FLUSH_BYTES && waiting >= FLUSH_BYTES {
+            self.full.push(conn);
+        }
+    }
+
+    /// The flush that follows closes once everything is written.
+    fn close(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        if connection.state != State::Open {
+            return;
+        }
+        connection.state = State::Closing;
+        connection.undecoded = Vec::new();
+        self.closing.push_back((self.now.plus_ms(LINGER_MS), conn));
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(conn);
+        }
+    }
+
+    fn post(&mut self, to: ShardId, post: Post) {
+        if let Some(posts) = self.posts.get_mut(usize::from(to.0)) {
+            posts.push(post);
+        }
+    }
+
+    /// Puts the connections that leave into the mail. It is done when their undecoded bytes are
+    /// put aside, so never inside `handle`.
+    pub(super) fn hand_over(&mut self) {
+        for Leaving { conn, connect, to } in mem::take(&mut self.leaving) {
+            let Some(connection) = self.connections.get_mut(conn) else { continue };
+            if connection.state != State::Leaving {
+                continue;
+            }
+            // Should it fail, the other worker's registration still holds.
+            let _ = connection.socket.deregister(self.poll.registry());
+            let Some(mut connection) = self.connections.remove(conn) else { continue };
+            connection.state = State::Open;
+            connection.paused = false;
+            connection.readable = false;
+            connection.peer_closed = false;
+            connection.blocked = false;
+            connection.queued = false;
+            connection.dirty = false;
+            self.post(to, Post::Moved(Box::new(Handover { connection, connect })));
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! From sockets to the shard.
+
+use std::{io, mem};
+
+use codec::{Framer, Role};
+use mio::{Events, Token, net::TcpStream};
+use session_core::{ConnId, Input, Origin, Transport};
+use tracing::warn;
+
+use super::{FIRST_READ_BYTES, TURN_BYTES, WAKE, Worker};
+use crate::{
+    connection::{Connection, Source, State},
+    mailbox::Handover,
+    socket::Socket,
+};
+
+impl Worker {
+    /// Takes a connection that the acceptor made.
+    pub(super) fn accept(&mut self, stream: TcpStream, source: Source) {
+        if self.stop_at.is_some() {
+            return;
+        }
+        let limits = &self.config.shard.limits;
+        let framer =
+            Framer::new(Role::Server, limits.connect_packet_bytes_max, limits.packet_bytes_max);
+        self.open(Connection::new(Socket::Tcp(stream), framer, source));
+    }
+
+    /// Takes a connection that another worker hands over.
+    pub(super) fn admit(&mut self, handover: Handover) {
+        if self.stop_at.is_some() {
+            return;
+        }
+        if let Some(conn) = self.open(handover.connection) {
+            let packet = codec::Packet::Connect(handover.connect);
+            self.handle(Input::Packet { conn, packet });
+            self.queue(conn);
+        }
+    }
+
+    fn open(&mut self, connection: Connection) -> Option<ConnId> {
+        let source = connection.origin;
+        let conn = self.connections.insert(connection);
+        let connection = self.connections.get_mut(conn)?;
+        let token = Token(conn.slot as usize);
+        if let Err(error) = connection.socket.register(self.poll.registry(), token) {
+            warn!(peer = %source.peer, %error, "cannot watch a connection; it is closed");
+            drop(self.connections.remove(conn));
+            return None;
+        }
+        let origin = Box::new(Origin {
+            listener: self.config.listeners[usize::from(source.listener)].clone(),
+            peer: Some(source.peer),
+            transport: Transport::Tcp,
+            certificates: Vec::new(),
+        });
+        self.handle(Input::Opened { conn, origin, credit: self.config.credit });
+        Some(conn)
+    }
+
+    /// Takes note of what the kernel says. Slots are freed at the end of a turn only, and a closed
+    /// socket has no events, so each event finds the connection that it speaks of.
+    pub(super) fn take_events(&mut self, events: &Events) {
+        for event in events {
+            if event.token() == WAKE {
+                continue;
+            }
+            let Some((conn, connection)) = self.connections.at(event.token().0) else { continue };
+            if event.is_writable() && connection.blocked {
+                connection.blocked = false;
+                if !connection.dirty {
+                    connection.dirty = true;
+                    self.dirty.push(conn);
+                }
+            }
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                connection.readable = true;
+                connection.peer_closed |= event.is_read_closed() || event.is_error();
+                if !connection.queued {
+                    connection.queued = true;
+                    self.ready.push_back(conn);
+                }
+            }
+        }
+    }
+
+    /// Has a connection served if it has input that is wanted.
+    pub(super) fn queue(&mut self, conn: ConnId) {
+        let out_max = self.out_max();
+        if let Some(connection) = self.connections.get_mut(conn)
+            && !connection.queued
+            && connection.has_input()
+            && (connection.state == State::Closing || connection.listens(out_max))
+        {
+            connection.queued = true;
+            self.ready.push_back(conn);
+        }
+    }
+
+    /// Serves each connection that has input once, until the turn has done enough.
+    pub(super) fn serve_ready(&mut self) {
+        let mut buffer = mem::take(&mut self.buffer);
+        for _ in 0..self.ready.len() {
+            if self.spent >= TURN_BYTES {
+                break;
+            }
+            let Some(conn) = self.ready.pop_front() else { break };
+            self.serve(conn, &mut buffer);
+        }
+        self.buffer = buffer;
+    }
+
+    fn serve(&mut self, conn: ConnId, buffer: &mut [u8]) {
+        let out_max = self.out_max();
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        connection.queued = false;
+        if connection.state == State::Closing {
+            return self.drain(conn, buffer);
+        }
+        if !connection.listens(out_max) {
+            if connection.broken {
+                // Nobody can say what lifts a pause on a connection that nobody can write to.
+                self.lose(conn);
+            }
+            return;
+        }
+        if !connection.undecoded.is_empty() {
+            let bytes = mem::take(&mut connection.undecoded);
+            self.decode(conn, &bytes);
+        } else if connection.readable {
+            let room = match connection.framer.version() {
+                None => FIRST_READ_BYTES,
+                Some(_) => buffer.len(),
+            };
+            match self.read(conn, &mut buffer[..room]) {
+                Some(0) => return self.lose(conn),
+                Some(count) => {
+                    self.spent += count;
+                    self.decode(conn, &buffer[..count]);
+                }
+                None => {}
+            }
+        }
+        self.hand_over();
+        self.queue(conn);
+    }
+
+    /// Reads once. `Some(0)` is the end of the connection, however it came; `None` is nothing yet.
+    fn read(&mut self, conn: ConnId, buffer: &mut [u8]) -> Option<usize> {
+        let connection = self.connections.get_mut(conn)?;
+        match connection.socket.read(buffer) {
+            Ok(count) => {
+                // A short read found the socket empty, and the kernel will tell of what comes
+                // after it, except of an end that it has told of already.
+                if count < buffer.len() && !connection.peer_closed {
+                    connection.readable = false;
+                }
+                Some(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !connection.broken => {
+                connection.readable = false;
+                None
+            }
+            Err(_) => Some(0),
+        }
+    }
+
+    /// Hands packets to the shard as long as it wants them, and keeps the rest.
+    fn decode(&mut self, conn: ConnId, mut input: &[u8]) {
+        let out_max = self.out_max();
+        loop {
+            let Some(connection) = self.connections.get_mut(conn) else { return };
+            if !connection.listens(out_max) || self.spent >= TURN_BYTES {
+                if matches!(connection.state, State::Open | State::Leaving) && !connection.deaf {
+                    connection.undecoded = input.to_vec();
+                }
+                return;
+            }
+            match connection.framer.decode(&mut input) {
+                Ok(Some(packet)) => self.handle(Input::Packet { conn, packet }),
+                Ok(None) => return,
+                Err(error) => {
+                    connection.deaf = true;
+                    let version = connection.framer.version();
+                    return self.handle(Input::Malformed { conn, error, version });
+                }
+            }
+            self.flush_full();
+        }
+    }
+
+    /// Throws away what a closed connection still sends, so that the kernel does not answer it
+    /// with a reset, which could destroy the last packet on its way to the peer.
+    fn drain(&mut self, conn: ConnId, buffer: &mut [u8]) {
+        match self.read(conn, buffer) {
+            Some(0) => self.end(conn),
+            Some(count) => {
+                self.spent += count;
+                self.queue(conn);
+            }
+            None => {}
+        }
+    }
+
+    /// The connection ended from outside.
+    fn lose(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        let known = connection.state == State::Open;
+        self.end(conn);
+        if known {
+            self.handle(Input::Closed { conn });
+        }
+    }
+
+    /// Forgets the connection at the end of this turn.
+    pub(super) fn end(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.get_mut(conn)
+            && connection.state != State::Gone
+        {
+            connection.state = State::Gone;
+            connection.out.clear(&mut self.spare);
+            connection.undecoded = Vec::new();
+            self.gone.push(conn);
+        }
+    }
+
+    /// Bytes that may wait for a peer before it is not read any more. Beyond its credit it gets
+    /// only replies to what it sends.
+    pub(super) fn out_max(&self) -> usize {
+        self.config.credit as usize * 2
+    }
+}
