@@ -1,6 +1,7 @@
 //! The state machine: its state, its inputs, and the order of work inside it.
 
 mod ack;
+mod check;
 mod close;
 mod command;
 mod conn;
@@ -24,6 +25,13 @@ use alloc::{
 
 use codec::{Frame, Packet, ReasonCode};
 
+pub use self::{
+    check::Violation,
+    msg::{Declined, Delivery, Flight, Offer, Publication, Retained, SessionRef, ShardMsg, Target},
+    record::Record,
+    session::{Extra, Ids, Queued, Subscription},
+    table::SessionId,
+};
 use self::{
     conn::{Conn, Phase, paused},
     msg::Job,
@@ -33,12 +41,6 @@ use self::{
     table::{Conns, Sessions},
     timer::Timer,
     tree::Tree,
-};
-pub use self::{
-    msg::{Declined, Delivery, Flight, Offer, Publication, Retained, SessionRef, ShardMsg, Target},
-    record::Record,
-    session::{Extra, Ids, Queued, Subscription},
-    table::SessionId,
 };
 use crate::{Cause, CommitSeq, ConnId, Effect, Effects, Input, ShardConfig, ShardId, Ticket, Time};
 

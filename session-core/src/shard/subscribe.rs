@@ -29,6 +29,13 @@ pub(super) struct Waiter {
     answers: u32,
 }
 
+impl Waiter {
+    /// Whether an answer is still to come.
+    pub(super) const fn is_open(&self) -> bool {
+        self.answers > 0
+    }
+}
+
 impl Shard {
     pub(super) fn on_subscribe(
         &mut self,

@@ -169,6 +169,11 @@ impl<V> Tree<V> {
         }
     }
 
+    /// Visits every value, in no particular order.
+    pub(super) fn each<'a>(&'a self, visit: impl FnMut(&'a V)) {
+        self.nodes.iter().flatten().filter_map(|node| node.value.as_deref()).for_each(visit);
+    }
+
     fn find(&self, path: &[u8]) -> Option<Index> {
         let mut at = ROOT;
         let mut rest = Some(path);

@@ -1,0 +1,352 @@
+//! What always holds, in words that a machine can check.
+//!
+//! Every layer of tests calls [`Shard::check`] after every step; each clause has a test that
+//! corrupts a state and expects the clause to say so.
+
+use alloc::collections::BTreeSet;
+
+use super::{
+    Shard,
+    conn::{Conn, Phase},
+    session::{Queued, Session, Stage},
+    table::SessionId,
+    timer::Timer,
+};
+
+/// A broken invariant, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Violation(pub &'static str);
+
+impl core::fmt::Display for Violation {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "broken invariant: {}", self.0)
+    }
+}
+
+impl core::error::Error for Violation {}
+
+fn ensure(holds: bool, name: &'static str) -> Result<(), Violation> {
+    if holds { Ok(()) } else { Err(Violation(name)) }
+}
+
+fn bytes<'a>(queue: impl IntoIterator<Item = &'a Queued>) -> u64 {
+    queue.into_iter().fold(0, |sum, queued| sum.saturating_add(queued.message.size() as u64))
+}
+
+impl Shard {
+    /// Checks the invariants between two calls of [`Shard::handle`]; time and memory in proportion
+    /// to the state.
+    ///
+    /// # Errors
+    /// The first invariant that does not hold. It is a mistake in this crate.
+    pub fn check(&self) -> Result<(), Violation> {
+        for conn in self.conns.iter() {
+            self.check_conn(conn)?;
+        }
+        for (id, session) in self.sessions.iter() {
+            self.check_session(id, session)?;
+            self.check_exchanges(session)?;
+            self.check_progress(session)?;
+        }
+        self.check_names()?;
+        self.check_retained()?;
+        self.check_index()?;
+        self.check_gate()
+    }
+
+    fn check_conn(&self, conn: &Conn) -> Result<(), Violation> {
+        if let Some(deadline) = conn.deadline {
+            let armed = self.timers.contains(&(deadline, Timer::Conn(conn.id)));
+            ensure(armed, "a connection's deadline is armed")?;
+        }
+        let Phase::Connected(id) = conn.phase else { return Ok(()) };
+        let session = self.sessions.get(id);
+        let mutual = session.is_some_and(|session| session.conn == Some(conn.id));
+        ensure(mutual, "a connection and its session know each other")?;
+        let held = session
+            .map_or(0, |session| session.inbound.values().filter(|held| held.counted).count());
+        let used = conn.acks.len().saturating_add(held);
+        ensure(usize::from(conn.inbound_used) == used, "inbound quota equals open exchanges")
+    }
+
+    fn check_session(&self, id: SessionId, session: &Session) -> Result<(), Violation> {
+        let named = self.by_client.get(&session.client_id) == Some(&id);
+        ensure(named, "a session is found by its Client Identifier")?;
+        ensure(session.queue_bytes == bytes(&session.queue), "queued bytes equal a recount")?;
+        let qos0 = bytes(&session.queue_qos0);
+        ensure(session.queue_qos0_bytes == qos0, "queued QoS 0 bytes equal a recount")?;
+        match session.conn {
+            Some(conn) => {
+                let connected = self.conns.get(conn).and_then(Conn::session) == Some(id);
+                ensure(connected, "a session and its connection know each other")?;
+            }
+            None => {
+                ensure(session.queue_qos0.is_empty(), "nothing of QoS 0 waits for the absent")?;
+                ensure(session.expiry_s > 0, "a session without expiry ends with its connection")?;
+                if let Some(ends) = session.ends {
+                    let armed = self.timers.contains(&(ends, Timer::Session(id)));
+                    ensure(armed, "the end of a session is armed")?;
+                }
+                if let Some(will) = &session.will {
+                    let armed =
+                        will.due.is_some_and(|due| self.timers.contains(&(due, Timer::Will(id))));
+                    ensure(armed, "the Will of an absent client is armed")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    //= [MQTT-2.2.1-4] [MQTT-3.3.4-9]
+    fn check_exchanges(&self, session: &Session) -> Result<(), Violation> {
+        let ids: BTreeSet<_> = session.exchanges.iter().map(|e| e.packet_id).collect();
+        let unique = ids.len() == session.exchanges.len();
+        ensure(unique, "no two exchanges share a Packet Identifier")?;
+        let max = self.config.limits.packet_id_max.max(1);
+        let within = ids.iter().all(|id| id.get() <= max);
+        ensure(within, "Packet Identifiers stay within their space")?;
+        let sent = session.exchanges.iter().filter(|exchange| exchange.sent);
+        let published = sent.clone().filter(|e| matches!(e.stage, Stage::Published(_))).count();
+        let sent = sent.count();
+        ensure(usize::from(session.window_used) == sent, "the window equals a recount")?;
+        let unsent = session.exchanges.len().saturating_sub(sent);
+        ensure(session.unsent as usize == unsent, "unsent exchanges equal a recount")?;
+        let window = session.conn.and_then(|conn| self.conns.get(conn)).map_or(0, |c| c.window);
+        ensure(published <= usize::from(window), "the receiver's window is kept")
+    }
+
+    /// Nothing waits that could go: no wake-up is ever lost.
+    fn check_progress(&self, session: &Session) -> Result<(), Violation> {
+        let Some(conn) = session.conn.and_then(|conn| self.conns.get(conn)) else { return Ok(()) };
+        if conn.credit <= 0 || session.subscribing > 0 {
+            return Ok(());
+        }
+        ensure(session.queue_qos0.is_empty(), "QoS 0 does not wait for an open socket")?;
+        let room = session.window_used < conn.window
+            && session.free_packet_id(self.config.limits.packet_id_max).is_some();
+        let stalled = room && !(session.queue.is_empty() && session.unsent == 0);
+        ensure(!stalled, "a message does not wait for an open window")
+    }
+
+    fn check_names(&self) -> Result<(), Violation> {
+        let all = self.by_client.len() == self.sessions.len();
+        ensure(all, "Client Identifiers name the sessions one to one")?;
+        let subscriptions = self
+            .sessions
+            .iter()
+            .fold(0_usize, |sum, (_, session)| sum.saturating_add(session.subscriptions.len()));
+        ensure(self.subscriptions as usize == subscriptions, "subscriptions equal a recount")?;
+        let open = self.waiters.values().all(|waiter| waiter.is_open());
+        ensure(open, "an answered SUBSCRIBE does not wait")
+    }
+
+    fn check_retained(&self) -> Result<(), Violation> {
+        let (mut count, mut size, mut empty) = (0_u32, 0_u64, false);
+        self.retained.each(|retained| {
+            count = count.saturating_add(1);
+            size = size.saturating_add(retained.message.size() as u64);
+            empty |= retained.message.payload().is_empty();
+        });
+        let same = count == self.retained_count && size == self.retained_bytes;
+        ensure(same, "retained messages equal a recount")?;
+        //= [MQTT-3.3.1-7]
+        ensure(!empty, "no retained message is empty")
+    }
+
+    /// With one shard and no work left, the topics' half knows what the sessions' half knows.
+    fn check_index(&self) -> Result<(), Violation> {
+        if self.links.len() > 1 || !self.jobs.is_empty() {
+            return Ok(());
+        }
+        let mut indexed = 0_usize;
+        let mut known = true;
+        self.index.each(|subscribers| {
+            let shared = subscribers.groups.iter().flat_map(|group| &group.members);
+            for subscriber in subscribers.plain.iter().chain(shared) {
+                indexed = indexed.saturating_add(1);
+                known &= self.sessions.get(subscriber.who.session).is_some();
+            }
+        });
+        ensure(known, "the index names living sessions")?;
+        ensure(indexed == self.subscriptions as usize, "the index holds every subscription")
+    }
+
+    fn check_gate(&self) -> Result<(), Violation> {
+        ensure(self.persisted <= self.committed, "nothing is durable before it is committed")?;
+        let open = self.persisted == self.committed;
+        ensure(!open || self.held.is_empty(), "an open gate holds nothing")?;
+        let sorted = self.held.iter().is_sorted_by_key(|(seq, _)| *seq);
+        ensure(sorted, "the gate keeps the order")?;
+        ensure(self.scratch.is_empty(), "the scratch list is empty between calls")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{boxed::Box, vec::Vec};
+
+    use codec::{Connect, Message, Packet, PacketId, Properties, Publish, QoS, Subscribe};
+
+    use super::*;
+    use crate::{
+        CommitSeq, ConnId, Effect, Input, Origin, ShardConfig, ShardId, ShardMap, Time, Transport,
+    };
+
+    const CONN: ConnId = ConnId { slot: 0, epoch: 0 };
+
+    /// Somebody who subscribed, has one unacknowledged message and one waiting.
+    fn shard() -> Shard {
+        let mut config = ShardConfig::new(ShardId(0), ShardMap::new(1, 2));
+        config.limits.send_window_max = 1;
+        let mut shard = Shard::new(config);
+        let mut effects = Vec::new();
+        shard.start(Time(0), &mut effects);
+        let origin = Origin {
+            listener: "test".into(),
+            peer: None,
+            transport: Transport::Tcp,
+            certificates: Vec::new(),
+        };
+        let mut inputs =
+            Vec::from([Input::Opened { conn: CONN, origin: Box::new(origin), credit: 1000 }]);
+        let packet_id = PacketId::new(1).expect("not zero");
+        let filter = codec::SubscribeFilter {
+            filter: "a".into(),
+            options: codec::SubscriptionOptions { qos: QoS::AtLeastOnce, ..Default::default() },
+        };
+        let connect = Connect {
+            version: codec::ProtocolVersion::V311,
+            bridge: false,
+            clean_start: false,
+            keep_alive_s: 10,
+            client_id: "c".into(),
+            will: None,
+            user_name: None,
+            password: None,
+            properties: Properties::new(),
+        };
+        let subscribe =
+            Subscribe { packet_id, properties: Properties::new(), filters: Vec::from([filter]) };
+        let message = Message::new("a", &Properties::new(), b"x").expect("short");
+        let publish = Packet::Publish(Publish {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            packet_id: Some(packet_id),
+            topic_alias: None,
+            message,
+        });
+        inputs.extend(
+            [
+                Packet::Connect(Box::new(connect)),
+                Packet::Subscribe(Box::new(subscribe)),
+                publish.clone(),
+                publish,
+            ]
+            .map(|packet| Input::Packet { conn: CONN, packet }),
+        );
+        for input in inputs {
+            shard.handle(Time(0), input, &mut effects);
+            shard.check().expect("a correct shard");
+        }
+        let sent = effects.iter().filter(|e| matches!(e, Effect::Send { .. })).count();
+        assert_eq!(sent, 5, "CONNACK, SUBACK, PUBLISH and two PUBACKs: {effects:#?}");
+        shard
+    }
+
+    fn only(shard: &mut Shard) -> &mut Session {
+        let id = shard.by_client["c"];
+        shard.sessions.get_mut(id).expect("the only session")
+    }
+
+    #[test]
+    fn each_clause_says_so_when_it_is_broken() {
+        type Corruption = fn(&mut Shard);
+        let table: &[(&str, Corruption)] = &[
+            ("a connection's deadline is armed", |s| s.timers.clear()),
+            ("a connection and its session know each other", |s| only(s).conn = None),
+            ("inbound quota equals open exchanges", |s| {
+                s.conns.get_mut(CONN).expect("open").inbound_used = 3;
+            }),
+            ("a session is found by its Client Identifier", |s| s.by_client.clear()),
+            ("queued bytes equal a recount", |s| only(s).queue_bytes = 0),
+            ("queued QoS 0 bytes equal a recount", |s| only(s).queue_qos0_bytes = 9),
+            ("a session and its connection know each other", |s| {
+                s.conns.remove(CONN);
+            }),
+            ("nothing of QoS 0 waits for the absent", |s| {
+                s.handle(Time(0), Input::Closed { conn: CONN }, &mut Vec::new());
+                let queued = only(s).queue[0].clone();
+                only(s).push_qos0(queued);
+            }),
+            ("a session without expiry ends with its connection", |s| {
+                s.handle(Time(0), Input::Closed { conn: CONN }, &mut Vec::new());
+                only(s).expiry_s = 0;
+            }),
+            ("the end of a session is armed", |s| {
+                s.handle(Time(0), Input::Closed { conn: CONN }, &mut Vec::new());
+                only(s).ends = Some(Time(7));
+            }),
+            ("the Will of an absent client is armed", |s| {
+                s.handle(Time(0), Input::Closed { conn: CONN }, &mut Vec::new());
+                let message = only(s).queue[0].message.clone();
+                let (qos, retain) = (QoS::AtMostOnce, false);
+                let will = codec::Will { qos, retain, delay_s: 5, message };
+                only(s).will =
+                    Some(Box::new(super::super::session::PendingWill { will, due: None }));
+            }),
+            ("no two exchanges share a Packet Identifier", |s| {
+                let twin = only(s).exchanges[0].clone();
+                only(s).exchanges.push_back(twin);
+            }),
+            ("Packet Identifiers stay within their space", |s| {
+                only(s).exchanges[0].packet_id = PacketId::new(9).expect("not zero");
+                s.config.limits.packet_id_max = 8;
+            }),
+            ("the window equals a recount", |s| only(s).window_used = 0),
+            ("unsent exchanges equal a recount", |s| only(s).unsent = 1),
+            ("the receiver's window is kept", |s| {
+                s.conns.get_mut(CONN).expect("open").window = 0;
+            }),
+            ("QoS 0 does not wait for an open socket", |s| {
+                let queued = only(s).queue[0].clone();
+                only(s).push_qos0(queued);
+            }),
+            ("a message does not wait for an open window", |s| {
+                s.conns.get_mut(CONN).expect("open").window = 2;
+            }),
+            ("Client Identifiers name the sessions one to one", |s| {
+                let id = s.by_client["c"];
+                s.by_client.insert("ghost".into(), id);
+            }),
+            ("subscriptions equal a recount", |s| s.subscriptions = 0),
+            ("retained messages equal a recount", |s| s.retained_count = 0),
+            ("no retained message is empty", |s| {
+                let empty = Message::new("a", &Properties::new(), b"").expect("short");
+                s.retained_bytes = empty.size() as u64;
+                s.retained.get_mut(b"a").expect("retained").message = empty;
+            }),
+            ("the index names living sessions", |s| {
+                let entry = s.index.get_mut(b"a").expect("indexed");
+                entry.plain[0].who.session.generation += 1;
+            }),
+            ("the index holds every subscription", |s| drop(s.index.remove(b"a"))),
+            ("nothing is durable before it is committed", |s| s.persisted = CommitSeq(1)),
+            ("an open gate holds nothing", |s| {
+                let effect = Effect::Pause { conn: CONN };
+                s.held.push_back((CommitSeq(0), effect));
+            }),
+            ("the gate keeps the order", |s| {
+                s.committed = CommitSeq(3);
+                for seq in [2, 1] {
+                    s.held.push_back((CommitSeq(seq), Effect::Pause { conn: CONN }));
+                }
+            }),
+        ];
+        for (name, corrupt) in table {
+            let mut shard = shard();
+            corrupt(&mut shard);
+            assert_eq!(shard.check(), Err(Violation(name)));
+        }
+    }
+}
