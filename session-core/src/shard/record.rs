@@ -3,7 +3,7 @@
 //! Durable state is changed by the `apply_…` functions here and nowhere else; life and recovery
 //! call the same ones.
 
-use alloc::{boxed::Box, sync::Arc};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use codec::{PacketId, Will};
 
@@ -37,6 +37,8 @@ pub enum Record {
     Dropped { session: SessionId },
     /// The oldest waiting message was sent.
     Sent { session: SessionId, packet_id: PacketId },
+    /// An exchange of which only PUBCOMP is missing; occurs in snapshots.
+    Releasing { session: SessionId, packet_id: PacketId },
     /// PUBREC came.
     Received { session: SessionId, packet_id: PacketId },
     /// The exchange is over.
@@ -72,6 +74,11 @@ impl Shard {
             Record::Enqueued { session, queued } => self.apply_enqueued(session, *queued),
             Record::Dropped { session } => self.apply_dropped(session),
             Record::Sent { session, packet_id } => self.apply_sent(session, packet_id, false),
+            Record::Releasing { session, packet_id } => {
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.resume_release(packet_id);
+                }
+            }
             Record::Received { session, packet_id } => self.apply_received(session, packet_id),
             Record::Acknowledged { session, packet_id } => {
                 self.apply_acknowledged(session, packet_id);
@@ -85,6 +92,15 @@ impl Shard {
             Record::Retained { retained } => self.apply_retained(*retained),
             Record::RetainedRemoved { topic } => self.apply_retained_removed(&topic),
         }
+    }
+
+    /// Records that rebuild the durable state: a compact log.
+    pub fn snapshot(&self) -> impl Iterator<Item = Record> + '_ {
+        let mut retained = Vec::new();
+        self.retained
+            .each(|one| retained.push(Record::Retained { retained: Box::new(one.clone()) }));
+        let logged = self.sessions.iter().filter(|(_, session)| session.logged);
+        logged.flat_map(|(id, session)| session_records(id, session)).chain(retained)
     }
 
     /// Hands a record to the log. What leaves the shard from now on waits for it.
@@ -212,4 +228,44 @@ impl Shard {
             self.retained_bytes = self.retained_bytes.saturating_sub(old.message.size() as u64);
         }
     }
+}
+
+/// The records of one session, in an order that recovery can follow.
+fn session_records(id: SessionId, session: &Session) -> Vec<Record> {
+    let (client_id, expiry_s) = (session.client_id.clone(), session.expiry_s);
+    let mut records = Vec::from([Record::Session { session: id, client_id, expiry_s }]);
+    if let Some(ends) = session.ends {
+        records.push(Record::Detached { session: id, expiry_s, ends: Some(ends) });
+    }
+    if let Some(PendingWill { will, due }) = session.will.as_deref() {
+        let will = Some(Box::new(will.clone()));
+        records.push(Record::WillSet { session: id, will, due: *due });
+    }
+    records.extend(session.subscriptions.iter().map(|(filter, subscription)| {
+        let (filter, subscription) = (filter.clone(), *subscription);
+        Record::Subscribed { session: id, filter, subscription }
+    }));
+    for exchange in &session.exchanges {
+        let packet_id = exchange.packet_id;
+        match &exchange.stage {
+            Stage::Published(queued) => {
+                let queued = Box::new(queued.clone());
+                records.push(Record::Enqueued { session: id, queued });
+                records.push(Record::Sent { session: id, packet_id });
+            }
+            Stage::Released => records.push(Record::Releasing { session: id, packet_id }),
+        }
+    }
+    records.extend(
+        session
+            .queue
+            .iter()
+            .map(|queued| Record::Enqueued { session: id, queued: Box::new(queued.clone()) }),
+    );
+    records.extend(session.inbound.iter().map(|(packet_id, held)| Record::Held {
+        session: id,
+        packet_id: *packet_id,
+        publication: Box::new(held.publication.clone()),
+    }));
+    records
 }

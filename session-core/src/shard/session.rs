@@ -287,6 +287,13 @@ impl Session {
         }
     }
 
+    /// An exchange comes back from a snapshot, PUBREL unacknowledged.
+    pub(super) fn resume_release(&mut self, packet_id: PacketId) {
+        self.exchanges.push_back(Exchange { packet_id, stage: Stage::Released, sent: false });
+        self.unsent = self.unsent.saturating_add(1);
+        self.next_packet_id = packet_id.get().wrapping_add(1);
+    }
+
     pub(super) fn exchange(&mut self, packet_id: PacketId) -> Option<&mut Exchange> {
         self.exchanges.iter_mut().find(|exchange| exchange.packet_id == packet_id)
     }
