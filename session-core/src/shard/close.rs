@@ -1,6 +1,6 @@
 //! How connections and sessions end, and what becomes of Wills.
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, format};
 
 use codec::{Disconnect, ProtocolVersion, QoS, ReasonCode, Will};
 
@@ -29,7 +29,10 @@ impl Shard {
         reason: ReasonCode,
         cause: Cause,
     ) {
-        self.send_disconnect(cx, id, reason);
+        match cause {
+            Cause::Malformed(error) => self.send_disconnect(cx, id, reason, &format!("{error}")),
+            _ => self.send_disconnect(cx, id, reason, reason.name()),
+        }
         self.close(cx, id, cause);
     }
 

@@ -71,7 +71,7 @@ impl Shard {
         match conn.phase {
             Phase::Connected(_) => self.disconnect(cx, id, error.reason(), cause),
             Phase::Authenticating { .. } => {
-                self.send_connack_error(cx, id, error.reason());
+                self.send_connack_error(cx, id, error.reason(), &format!("{error}"));
                 self.close(cx, id, cause);
             }
             Phase::Opened => {
@@ -83,7 +83,7 @@ impl Shard {
                     || reason == ReasonCode::UnsupportedProtocolVersion;
                 conn.version = version.unwrap_or(ProtocolVersion::V311);
                 if tell {
-                    self.send_connack_error(cx, id, reason);
+                    self.send_connack_error(cx, id, reason, &format!("{error}"));
                 }
                 self.close(cx, id, cause);
             }
@@ -434,8 +434,13 @@ impl Shard {
         let session_present = present && connect.version != ProtocolVersion::V31;
         let reason = ReasonCode::Success;
         let packet = Packet::ConnAck(Box::new(ConnAck { session_present, reason, properties }));
+        let frame = Frame::Packet(connect.version, Box::new(packet));
+        //= [MQTT-3.1.2-24] what CONNACK has to say cannot be left out.
+        if self.conns.get(id).is_some_and(|conn| frame.len() > conn.packet_max as usize) {
+            return self.close(cx, id, Cause::Refused(ReasonCode::PacketTooLarge));
+        }
         //= [MQTT-3.2.0-1]
-        self.send(cx, id, Frame::Packet(connect.version, Box::new(packet)));
+        self.send(cx, id, frame);
     }
 
     fn connack_properties(
@@ -528,18 +533,18 @@ impl Shard {
     /// Refuses a CONNECT: the reason if the version has a way to say it, then the end
     /// `[MQTT-3.2.2-7]` `[MQTT-3.1.4-6]`.
     pub(super) fn refuse_connect(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode) {
-        self.send_connack_error(cx, id, reason);
+        self.send_connack_error(cx, id, reason, reason.name());
         self.close(cx, id, Cause::Refused(reason));
     }
 
-    fn send_connack_error(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode) {
+    fn send_connack_error(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode, why: &str) {
         let Some(conn) = self.conns.get(id) else { return };
         //= [MQTT-3.2.2-6 of 3.1.1]
         if !conn.version.is_v5() && reason.v3_connect_return_code().is_none() {
             return;
         }
         //= [MQTT-3.2.2-6] [MQTT-3.2.2-19]
-        self.send_explained(cx, id, Some(reason.name()), |properties| {
+        self.send_explained(cx, id, Some(why), |properties| {
             Packet::ConnAck(Box::new(ConnAck { session_present: false, reason, properties }))
         });
     }
@@ -547,16 +552,22 @@ impl Shard {
     /// Ends the connection that a session had: another one takes it over.
     fn take_over(&mut self, cx: &mut Cx<'_>, conn: ConnId, clean_start: bool) {
         let reason = ReasonCode::SessionTakenOver;
-        self.send_disconnect(cx, conn, reason);
+        self.send_disconnect(cx, conn, reason, reason.name());
         self.detach(cx, conn, Cause::TakenOver, clean_start);
     }
 
-    pub(super) fn send_disconnect(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode) {
+    pub(super) fn send_disconnect(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        reason: ReasonCode,
+        why: &str,
+    ) {
         let Some(conn) = self.conns.get(id) else { return };
         //= [MQTT-3.14.0-1]
         if conn.version.is_v5() && conn.session().is_some() {
             //= [MQTT-3.14.2-3] [MQTT-3.14.2-2]
-            self.send_explained(cx, id, Some(reason.name()), |properties| {
+            self.send_explained(cx, id, Some(why), |properties| {
                 Packet::Disconnect(Box::new(Disconnect { reason, properties }))
             });
         }

@@ -215,7 +215,7 @@ impl Shard {
     }
 
     pub(super) fn apply_retained(&mut self, retained: Retained) {
-        self.apply_retained_removed(&retained.message.topic().to_vec());
+        self.apply_retained_removed(retained.message.topic());
         self.retained_count = self.retained_count.saturating_add(1);
         self.retained_bytes = self.retained_bytes.saturating_add(retained.message.size() as u64);
         let topic = retained.message.clone();
