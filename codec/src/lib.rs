@@ -29,7 +29,7 @@ mod reason;
 pub mod topic;
 mod wire;
 
-pub use error::{DecodeError, EncodeError};
+pub use error::{DecodeError, EncodeError, Field};
 pub use frame::{AckKind, Frame, PublishFrame};
 pub use framer::{Framer, Role};
 pub use message::Message;

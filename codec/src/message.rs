@@ -66,23 +66,26 @@ impl Message {
         if whole > wire::VARIABLE_MAX {
             return Err(EncodeError::MessageTooLarge);
         }
-        Ok(Self::lay_out(topic.as_bytes(), &raw, expiry_at, payload))
+        Ok(Self::lay_out(topic.as_bytes(), [&raw, &[]], expiry_at, payload))
     }
 
-    /// Lays out parts that were judged: `topic` is UTF-8 of at most 65,535 bytes, `expiry_at` is
-    /// the offset of four bytes in `properties`, and the lengths fit one packet.
+    /// Lays out parts that were judged: `topic` is UTF-8 of at most 65,535 bytes, `properties` come
+    /// in two parts of which `expiry_at` is the offset of four bytes, and the lengths fit one
+    /// packet.
     pub(crate) fn lay_out(
         topic: &[u8],
-        properties: &[u8],
+        properties: [&[u8]; 2],
         expiry_at: Option<usize>,
         payload: &[u8],
     ) -> Self {
+        let [before, after] = properties;
         Self(concat([
-            &(properties.len() as u32).to_be_bytes(),
+            &(wire::sum(&[before.len(), after.len()]) as u32).to_be_bytes(),
             &(expiry_at.unwrap_or(0) as u32).to_be_bytes(),
             &(topic.len() as u16).to_be_bytes(),
             topic,
-            properties,
+            before,
+            after,
             payload,
         ]))
     }
@@ -156,7 +159,7 @@ impl Message {
     pub fn with_topic(&self, topic: &[u8]) -> Self {
         let valid = topic.len() <= 0xFFFF && core::str::from_utf8(topic).is_ok();
         let Parts { properties, expiry_at, payload, .. } = self.parts();
-        Self::lay_out(if valid { topic } else { &[] }, properties, expiry_at, payload)
+        Self::lay_out(if valid { topic } else { &[] }, [properties, &[]], expiry_at, payload)
     }
 
     /// Bytes of memory the layout takes.

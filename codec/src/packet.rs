@@ -5,7 +5,7 @@ use core::num::NonZeroU16;
 
 use bytes::Bytes;
 
-use crate::{Message, Properties, ReasonCode};
+use crate::{Message, Properties, ReasonCode, Sender};
 
 /// The protocol versions a connection can speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +90,71 @@ pub enum PacketType {
     PingResp = 13,
     Disconnect = 14,
     Auth = 15,
+}
+
+impl PacketType {
+    /// Every packet type, in ascending order.
+    pub const ALL: [Self; 15] = [
+        Self::Connect,
+        Self::ConnAck,
+        Self::Publish,
+        Self::PubAck,
+        Self::PubRec,
+        Self::PubRel,
+        Self::PubComp,
+        Self::Subscribe,
+        Self::SubAck,
+        Self::Unsubscribe,
+        Self::UnsubAck,
+        Self::PingReq,
+        Self::PingResp,
+        Self::Disconnect,
+        Self::Auth,
+    ];
+
+    /// The type of these bits; `None` for 0 and for what four bits cannot hold.
+    pub fn from_bits(bits: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(bits.checked_sub(1)?)).copied()
+    }
+
+    /// The standard's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "CONNECT",
+            Self::ConnAck => "CONNACK",
+            Self::Publish => "PUBLISH",
+            Self::PubAck => "PUBACK",
+            Self::PubRec => "PUBREC",
+            Self::PubRel => "PUBREL",
+            Self::PubComp => "PUBCOMP",
+            Self::Subscribe => "SUBSCRIBE",
+            Self::SubAck => "SUBACK",
+            Self::Unsubscribe => "UNSUBSCRIBE",
+            Self::UnsubAck => "UNSUBACK",
+            Self::PingReq => "PINGREQ",
+            Self::PingResp => "PINGRESP",
+            Self::Disconnect => "DISCONNECT",
+            Self::Auth => "AUTH",
+        }
+    }
+
+    /// Whether this side may send it in this version: table 2-1.
+    pub const fn is_sent_by(self, sender: Sender, version: ProtocolVersion) -> bool {
+        let server = matches!(sender, Sender::Server);
+        match self {
+            Self::Connect | Self::Subscribe | Self::Unsubscribe | Self::PingReq => !server,
+            Self::ConnAck | Self::SubAck | Self::UnsubAck | Self::PingResp => server,
+            Self::Publish | Self::PubAck | Self::PubRec | Self::PubRel | Self::PubComp => true,
+            Self::Disconnect => version.is_v5() || !server,
+            Self::Auth => version.is_v5(),
+        }
+    }
+}
+
+impl core::fmt::Display for PacketType {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// One control packet of any version. Fields that a version lacks are empty.

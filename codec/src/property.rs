@@ -223,6 +223,68 @@ impl PropertyId {
         }
     }
 
+    /// The property with this value; `None` if the value is of another type than the property's.
+    pub(crate) fn with_value(self, value: Value<'_>) -> Option<Property> {
+        Some(match (self, value) {
+            (Self::PayloadFormatIndicator, Value::Byte(v)) => Property::PayloadFormatIndicator(v),
+            (Self::MaximumQoS, Value::Byte(v)) => Property::MaximumQoS(v),
+            (id, Value::Byte(v)) => return id.with_flag(v != 0),
+            (Self::ServerKeepAlive, Value::TwoByteInteger(v)) => Property::ServerKeepAlive(v),
+            (Self::ReceiveMaximum, Value::TwoByteInteger(v)) => Property::ReceiveMaximum(v),
+            (Self::TopicAliasMaximum, Value::TwoByteInteger(v)) => Property::TopicAliasMaximum(v),
+            (Self::TopicAlias, Value::TwoByteInteger(v)) => Property::TopicAlias(v),
+            (Self::MessageExpiryInterval, Value::FourByteInteger(v)) => {
+                Property::MessageExpiryInterval(v)
+            }
+            (Self::SessionExpiryInterval, Value::FourByteInteger(v)) => {
+                Property::SessionExpiryInterval(v)
+            }
+            (Self::WillDelayInterval, Value::FourByteInteger(v)) => Property::WillDelayInterval(v),
+            (Self::MaximumPacketSize, Value::FourByteInteger(v)) => Property::MaximumPacketSize(v),
+            (Self::SubscriptionIdentifier, Value::VariableByteInteger(v)) => {
+                Property::SubscriptionIdentifier(v)
+            }
+            (Self::ContentType, Value::String(v)) => Property::ContentType(v.into()),
+            (Self::ResponseTopic, Value::String(v)) => Property::ResponseTopic(v.into()),
+            (Self::AssignedClientIdentifier, Value::String(v)) => {
+                Property::AssignedClientIdentifier(v.into())
+            }
+            (Self::AuthenticationMethod, Value::String(v)) => {
+                Property::AuthenticationMethod(v.into())
+            }
+            (Self::ResponseInformation, Value::String(v)) => {
+                Property::ResponseInformation(v.into())
+            }
+            (Self::ServerReference, Value::String(v)) => Property::ServerReference(v.into()),
+            (Self::ReasonString, Value::String(v)) => Property::ReasonString(v.into()),
+            (Self::CorrelationData, Value::Data(v)) => {
+                Property::CorrelationData(Bytes::copy_from_slice(v))
+            }
+            (Self::AuthenticationData, Value::Data(v)) => {
+                Property::AuthenticationData(Bytes::copy_from_slice(v))
+            }
+            (Self::UserProperty, Value::StringPair(name, value)) => {
+                Property::UserProperty(name.into(), value.into())
+            }
+            _ => return None,
+        })
+    }
+
+    /// The property whose one byte says yes or no.
+    const fn with_flag(self, value: bool) -> Option<Property> {
+        Some(match self {
+            Self::RequestProblemInformation => Property::RequestProblemInformation(value),
+            Self::RequestResponseInformation => Property::RequestResponseInformation(value),
+            Self::RetainAvailable => Property::RetainAvailable(value),
+            Self::WildcardSubscriptionAvailable => Property::WildcardSubscriptionAvailable(value),
+            Self::SubscriptionIdentifierAvailable => {
+                Property::SubscriptionIdentifierAvailable(value)
+            }
+            Self::SharedSubscriptionAvailable => Property::SharedSubscriptionAvailable(value),
+            _ => return None,
+        })
+    }
+
     /// Whether it is one of the Will Properties.
     pub const fn allowed_in_will(self) -> bool {
         matches!(
@@ -358,7 +420,8 @@ impl Property {
 }
 
 /// A property's value by the data types of section 1.5.
-enum Value<'a> {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value<'a> {
     Byte(u8),
     TwoByteInteger(u16),
     FourByteInteger(u32),
@@ -427,6 +490,12 @@ impl<'a> IntoIterator for &'a Properties {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
+    }
+}
+
+impl Extend<Property> for Properties {
+    fn extend<I: IntoIterator<Item = Property>>(&mut self, properties: I) {
+        self.0.extend(properties);
     }
 }
 

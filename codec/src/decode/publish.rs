@@ -1,0 +1,41 @@
+//! PUBLISH: one allocation, whatever it carries.
+
+use core::num::NonZeroU16;
+
+use super::{
+    Context, Parsed,
+    properties::{Carried, Place, carried},
+    require,
+    wire::{packet_id, string},
+};
+use crate::{DecodeError, Field, Message, Packet, PacketType, Publish, QoS, topic};
+
+pub(super) fn publish(input: &[u8], flags: u8, context: Context) -> Parsed<'_, Packet> {
+    let v5 = context.version.is_v5();
+    let qos = QoS::from_bits((flags >> 1) & 0b11).unwrap_or_default();
+    //= [MQTT-3.3.2-1]
+    let (rest, name) = string(input, Field::TopicName)?;
+    //= [MQTT-3.3.2-2]
+    require(!topic::has_wildcard(name), DecodeError::TopicNameWildcard)?;
+    //= [MQTT-4.7.3-1]
+    require(v5 || !name.is_empty(), DecodeError::TopicNameEmpty)?;
+    //= [MQTT-2.2.1-2]
+    let (rest, packet_id) = match qos {
+        QoS::AtMostOnce => (rest, None),
+        _ => packet_id(rest).map(|(rest, id)| (rest, Some(id)))?,
+    };
+    let place = Place::Packet(PacketType::Publish, context.sender);
+    let (payload, Carried { raw, expiry_at, own }) = carried(rest, place, context.version)?;
+    let topic_alias = own.and_then(|alias| NonZeroU16::new(alias as u16));
+    require(!name.is_empty() || topic_alias.is_some(), DecodeError::TopicNameEmptyWithoutAlias)?;
+    let message = Message::lay_out(name.as_bytes(), raw, expiry_at, payload);
+    let publish = Publish {
+        dup: flags & 0b1000 != 0,
+        qos,
+        retain: flags & 0b0001 != 0,
+        packet_id,
+        topic_alias,
+        message,
+    };
+    Ok((&[], Packet::Publish(publish)))
+}

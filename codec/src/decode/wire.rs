@@ -1,0 +1,139 @@
+//! The data representations of section 1.5, as they are read. Lengths are checked before bytes are
+//! taken, by `nom`.
+
+use nom::{Parser, multi::length_data, number::complete::be_u16};
+
+use super::{Fault, Parsed, broken};
+use crate::{DecodeError, Field, PacketId};
+
+/// What the first bytes of a Variable Byte Integer say.
+pub(super) enum Variable {
+    /// All its bytes are there: the value and how many they are.
+    Value { value: u32, len: usize },
+    /// More bytes are needed.
+    Incomplete,
+}
+
+/// Reads a Variable Byte Integer of at most four bytes, which must be the fewest that hold the
+/// value. `[MQTT-1.5.5-1]`
+pub(super) fn read_variable(input: &[u8]) -> Result<Variable, DecodeError> {
+    //= [MQTT-1.5.5-1]
+    let mut value = 0;
+    for (at, (byte, shift)) in input.iter().zip([0, 7, 14, 21]).enumerate() {
+        value |= u32::from(byte & 0x7F) << shift;
+        if byte & 0x80 == 0 {
+            if *byte == 0 && at > 0 {
+                return Err(DecodeError::VariableByteIntegerNotMinimal);
+            }
+            return Ok(Variable::Value { value, len: at.saturating_add(1) });
+        }
+    }
+    if input.len() >= 4 {
+        return Err(DecodeError::VariableByteIntegerTooLong);
+    }
+    Ok(Variable::Incomplete)
+}
+
+/// A Variable Byte Integer.
+pub(super) fn variable(input: &[u8]) -> Parsed<'_, u32> {
+    match read_variable(input) {
+        Ok(Variable::Value { value, len }) => Ok((input.get(len..).unwrap_or_default(), value)),
+        Ok(Variable::Incomplete) => Err(nom::Err::Error(Fault::Truncated)),
+        Err(error) => broken(error),
+    }
+}
+
+/// Binary Data: a two-byte length and that many bytes.
+pub(super) fn data(input: &[u8]) -> Parsed<'_, &[u8]> {
+    length_data(be_u16).parse(input)
+}
+
+/// A UTF-8 Encoded String. `[MQTT-1.5.4-1]` `[MQTT-1.5.4-2]` `[MQTT-1.5.4-3]`
+pub(super) fn string(input: &[u8], field: Field) -> Parsed<'_, &str> {
+    let (rest, bytes) = data(input)?;
+    //= [MQTT-1.5.4-1] [MQTT-1.5.4-3]
+    // The standard library's check is that of RFC 3629: no surrogates, no over-long forms; U+FEFF
+    // is a character like any other.
+    let Ok(text) = core::str::from_utf8(bytes) else {
+        return broken(DecodeError::StringNotUtf8(field));
+    };
+    //= [MQTT-1.5.4-2]
+    if bytes.contains(&0) {
+        return broken(DecodeError::StringHasNull(field));
+    }
+    Ok((rest, text))
+}
+
+/// A Packet Identifier, which is never 0. `[MQTT-2.2.1-3]`
+pub(super) fn packet_id(input: &[u8]) -> Parsed<'_, PacketId> {
+    let (rest, value) = be_u16(input)?;
+    match PacketId::new(value) {
+        Some(id) => Ok((rest, id)),
+        //= [MQTT-2.2.1-3]
+        None => broken(DecodeError::PacketIdentifierZero),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{vec, vec::Vec};
+
+    use super::*;
+
+    /// Every sequence of one, two and three bytes either is the one encoding of its value, or a
+    /// strict prefix of an encoding, or not minimal.
+    #[test]
+    fn all_variable_byte_integers_of_up_to_three_bytes() {
+        let mut expected = 0;
+        for len in 1_u32..=3 {
+            let mut values = 0;
+            for number in 0..1_u32 << (8 * len) {
+                let bytes = &number.to_be_bytes()[4 - len as usize..];
+                let ends: Vec<usize> =
+                    (0..bytes.len()).filter(|at| bytes[*at] & 0x80 == 0).collect();
+                match read_variable(bytes) {
+                    Ok(Variable::Incomplete) => assert!(ends.is_empty()),
+                    Ok(Variable::Value { value, len: used }) => {
+                        assert_eq!(used, ends[0] + 1);
+                        if used == bytes.len() {
+                            let mut again = Vec::new();
+                            crate::wire::put_variable(value as usize, &mut again);
+                            assert_eq!(again, bytes);
+                            assert_eq!(crate::wire::variable_len(value as usize), used);
+                            values += 1;
+                        }
+                    }
+                    Err(error) => {
+                        assert_eq!(error, DecodeError::VariableByteIntegerNotMinimal);
+                        assert!(ends[0] > 0 && bytes[ends[0]] == 0);
+                    }
+                }
+            }
+            // As many values of this length as the standard's table 1-1 has.
+            expected = if len == 1 { 128 } else { (1 << (7 * len)) - (1 << (7 * (len - 1))) };
+            assert_eq!(values, expected);
+        }
+        assert_eq!(expected, 2_097_152 - 16_384);
+    }
+
+    #[test]
+    fn a_variable_byte_integer_has_at_most_four_bytes() {
+        for value in [2_097_152_usize, 268_435_454, 268_435_455] {
+            let mut bytes = vec![];
+            crate::wire::put_variable(value, &mut bytes);
+            assert_eq!(variable(&bytes).unwrap(), (&[][..], value as u32));
+        }
+        assert_eq!(
+            read_variable(&[0x80, 0x80, 0x80, 0x80]).err(),
+            Some(DecodeError::VariableByteIntegerTooLong)
+        );
+        assert_eq!(
+            read_variable(&[0xFF, 0xFF, 0xFF, 0xFF, 0x01]).err(),
+            Some(DecodeError::VariableByteIntegerTooLong)
+        );
+        assert_eq!(
+            read_variable(&[0x80, 0x80, 0x80, 0x00]).err(),
+            Some(DecodeError::VariableByteIntegerNotMinimal)
+        );
+    }
+}
