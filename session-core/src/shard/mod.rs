@@ -1,6 +1,7 @@
 //! The state machine: its state, its inputs, and the order of work inside it.
 
 mod ack;
+mod auth;
 mod check;
 mod close;
 mod command;

@@ -1,0 +1,141 @@
+//! The conversation about who a client is: questions to the outside, AUTH packets, answers.
+
+use alloc::boxed::Box;
+
+use bytes::Bytes;
+use codec::{Auth, Frame, Packet, Property, ReasonCode};
+
+use super::{
+    Cx, Shard,
+    conn::{Phase, paused},
+    timer::Timer,
+};
+use crate::{Answer, ConnId, Effect, Request, Ticket};
+
+impl Shard {
+    /// Asks the outside about a connection; no answer in time is a refusal.
+    pub(super) fn ask(&mut self, cx: &mut Cx<'_>, id: ConnId, request: Request) -> Ticket {
+        self.last_ticket = self.last_ticket.wrapping_add(1);
+        let ticket = Ticket(self.last_ticket);
+        self.tickets.insert(ticket, id);
+        let deadline = cx.now.plus_ms(self.config.limits.ask_timeout_ms);
+        self.timers.insert((deadline, Timer::Answer(ticket)));
+        self.emit(cx, Effect::Ask { ticket, request: Box::new(request) });
+        ticket
+    }
+
+    pub(super) fn on_answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, answer: Answer) {
+        let Some(id) = self.tickets.remove(&ticket) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        match &mut conn.phase {
+            Phase::Authenticating { ticket: waiting, .. } if *waiting == Some(ticket) => {
+                *waiting = None;
+                self.on_connect_answer(cx, id, answer);
+            }
+            Phase::Connected(_) if conn.reauth == Some(Some(ticket)) => {
+                self.on_reauth_answer(cx, id, answer);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connect_answer(&mut self, cx: &mut Cx<'_>, id: ConnId, answer: Answer) {
+        match answer {
+            Answer::Accept { principal, data } => {
+                let Some(conn) = self.conns.get_mut(id) else { return };
+                let phase = core::mem::replace(&mut conn.phase, Phase::Opened);
+                let Phase::Authenticating { connect, assigned, .. } = phase else { return };
+                self.accept(cx, id, connect, assigned, principal, data);
+                self.resume(cx, id, paused::ANSWER);
+            }
+            Answer::Continue { data } => {
+                //= [MQTT-4.12.0-2]
+                self.send_auth(cx, id, ReasonCode::ContinueAuthentication, data);
+                let deadline = cx.now.plus_ms(self.config.limits.connect_timeout_ms);
+                self.arm(id, Some(deadline));
+                self.resume(cx, id, paused::ANSWER);
+            }
+            //= [MQTT-4.12.0-4] [MQTT-3.1.4-2]
+            Answer::Refuse { reason } => self.refuse_connect(cx, id, reason),
+        }
+    }
+
+    pub(super) fn on_auth_before_connack(&mut self, cx: &mut Cx<'_>, id: ConnId, auth: &Auth) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let Phase::Authenticating { connect, .. } = &conn.phase else { return };
+        let client_id = connect.client_id.clone();
+        //= [MQTT-4.12.0-3] [MQTT-4.12.0-5]
+        let same = auth.properties.authentication_method() == conn.auth_method.as_deref();
+        if !same || conn.auth_method.is_none() || auth.reason != ReasonCode::ContinueAuthentication
+        {
+            return self.refuse_connect(cx, id, ReasonCode::ProtocolError);
+        }
+        let method = conn.auth_method.clone().unwrap_or_default();
+        let data = auth.properties.authentication_data().cloned();
+        let request = Request::Continue { client_id, method, data, again: false };
+        let asked = self.ask(cx, id, request);
+        self.pause(cx, id, paused::ANSWER);
+        if let Some(conn) = self.conns.get_mut(id)
+            && let Phase::Authenticating { ticket, .. } = &mut conn.phase
+        {
+            *ticket = Some(asked);
+        }
+    }
+
+    /// AUTH on a running connection: a re-authentication begins or goes on `[MQTT-4.12.1-1]`.
+    pub(super) fn on_auth(&mut self, cx: &mut Cx<'_>, id: ConnId, auth: &Auth) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let same = auth.properties.authentication_method() == conn.auth_method.as_deref();
+        let again = auth.reason == ReasonCode::ReAuthenticate;
+        let expected = match conn.reauth {
+            None => again,
+            Some(None) => auth.reason == ReasonCode::ContinueAuthentication,
+            Some(Some(_)) => false,
+        };
+        //= [MQTT-4.12.0-7]
+        if conn.auth_method.is_none() || !same || !expected {
+            return self.refuse(cx, id, ReasonCode::ProtocolError);
+        }
+        let session = conn.session().and_then(|session| self.sessions.get(session));
+        let Some(client_id) = session.map(|session| session.client_id.clone()) else { return };
+        let method = conn.auth_method.clone().unwrap_or_default();
+        let data = auth.properties.authentication_data().cloned();
+        let ticket = self.ask(cx, id, Request::Continue { client_id, method, data, again });
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.reauth = Some(Some(ticket));
+        }
+    }
+
+    fn on_reauth_answer(&mut self, cx: &mut Cx<'_>, id: ConnId, answer: Answer) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        match answer {
+            Answer::Accept { principal, data } => {
+                conn.reauth = None;
+                conn.grants = principal.grants;
+                conn.authority_ends = principal.expires;
+                self.rearm_silence(cx, id);
+                self.send_auth(cx, id, ReasonCode::Success, data);
+                self.recheck_subscriptions(cx, id);
+            }
+            Answer::Continue { data } => {
+                conn.reauth = Some(None);
+                self.send_auth(cx, id, ReasonCode::ContinueAuthentication, data);
+            }
+            //= [MQTT-4.12.1-2]
+            Answer::Refuse { reason } => self.refuse(cx, id, reason),
+        }
+    }
+
+    fn send_auth(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode, data: Option<Bytes>) {
+        let Some(conn) = self.conns.get(id) else { return };
+        //= [MQTT-4.12.0-5]
+        let method = conn.auth_method.clone().map(Property::AuthenticationMethod);
+        let data = data.map(Property::AuthenticationData);
+        let properties = method.into_iter().chain(data).collect();
+        let packet = Packet::Auth(Box::new(Auth { reason, properties }));
+        let frame = Frame::Packet(conn.version, Box::new(packet));
+        if frame.len() <= conn.packet_max as usize {
+            self.send(cx, id, frame);
+        }
+    }
+}
