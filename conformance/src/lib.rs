@@ -1,1 +1,10 @@
-//! Conformance.
+//! Scenarios for MQTT brokers: their language, and the player that plays them in memory or over
+//! sockets. The language is described in `spec-tests/README.md`.
+
+pub mod lang;
+pub mod live;
+pub mod play;
+pub mod run;
+pub mod sim;
+pub mod suite;
+pub mod world;

@@ -1,0 +1,89 @@
+//! Answers the broker's questions from a script; what the script says is in `spec-tests/README.md`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use codec::{QoS, ReasonCode};
+use session_core::{Action, Answer, Grants, Principal, Request, Rule};
+
+/// The script.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Authenticator {
+    /// User names with their passwords; nobody needs one if there are none.
+    pub logins: Vec<(String, Vec<u8>)>,
+    /// The method `TEST` is known.
+    pub knows_test: bool,
+    /// No question is answered.
+    pub is_silent: bool,
+    /// What nobody may do.
+    pub denied: Vec<(Action, String)>,
+}
+
+impl Authenticator {
+    /// Whether anybody has to be asked.
+    pub fn is_needed(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// What is answered, if anything is.
+    pub fn answer(&self, request: &Request) -> Option<Answer> {
+        if self.is_silent {
+            return None;
+        }
+        Some(match request {
+            Request::Authenticate { connect, .. } => {
+                let user = connect.user_name.as_deref();
+                let data = connect.properties.authentication_data().cloned();
+                match connect.properties.authentication_method() {
+                    None => self.login(user, connect.password.as_deref().unwrap_or_default()),
+                    Some("TEST") if self.knows_test => self.step(data.as_deref(), true),
+                    Some(_) => Answer::Refuse { reason: ReasonCode::BadAuthenticationMethod },
+                }
+            }
+            Request::Continue { data, again, .. } => self.step(data.as_deref(), *again),
+        })
+    }
+
+    fn login(&self, user: Option<&str>, password: &[u8]) -> Answer {
+        let is_known = |(name, secret): &(String, Vec<u8>)| {
+            Some(name.as_str()) == user && secret.as_slice() == password
+        };
+        if !self.logins.is_empty() && !self.logins.iter().any(is_known) {
+            return Answer::Refuse { reason: ReasonCode::BadUserNameOrPassword };
+        }
+        self.accept(user, None)
+    }
+
+    /// A step of the method `TEST`; `first` is the one in CONNECT or of a re-authentication.
+    fn step(&self, data: Option<&[u8]>, first: bool) -> Answer {
+        match (data, first) {
+            (Some(b"direct"), true) => self.accept(None, None),
+            (Some(b"hello"), true) => {
+                Answer::Continue { data: Some(Bytes::from_static(b"challenge")) }
+            }
+            (Some(b"response"), false) => self.accept(None, Some(Bytes::from_static(b"welcome"))),
+            _ => Answer::Refuse { reason: ReasonCode::NotAuthorized },
+        }
+    }
+
+    fn accept(&self, user: Option<&str>, data: Option<Bytes>) -> Answer {
+        let principal =
+            Principal { name: user.map(Into::into), grants: self.grants(), expires: None };
+        Answer::Accept { principal, data }
+    }
+
+    fn grants(&self) -> Grants {
+        if self.denied.is_empty() {
+            return Grants::All;
+        }
+        let rule = |allow, action, filter: &str| Rule {
+            allow,
+            action,
+            filter: filter.into(),
+            qos_max: QoS::ExactlyOnce,
+            retain: true,
+        };
+        let denied = self.denied.iter().map(|(action, filter)| rule(false, Some(*action), filter));
+        Grants::Rules(denied.chain([rule(true, None, "#")]).collect::<Arc<[Rule]>>())
+    }
+}
