@@ -27,10 +27,15 @@ pub(crate) fn write(event: &Event, peer: Option<SocketAddr>) {
                 client = ?client_id,
                 %peer,
                 rule = error.rule(),
-                cause = %CauseText(*cause),
+                cause = CauseText(*cause).to_string(),
                 "disconnected"
             ),
-            cause => info!(client = ?client_id, %peer, cause = %CauseText(*cause), "disconnected"),
+            cause => info!(
+                client = ?client_id,
+                %peer,
+                cause = CauseText(*cause).to_string(),
+                "disconnected"
+            ),
         },
         Event::QueueFull { client_id, queued } => {
             warn!(client = ?client_id, queued, "the session's queue is full");
