@@ -1,2 +1,160 @@
-//! The broker.
-fn main() {}
+//! The broker as a program: command line, configuration, start-up and stop.
+
+mod cli;
+mod config;
+mod listen;
+
+use std::{
+    fs,
+    io::{self, IsTerminal, Write},
+    num::NonZeroU16,
+    process::{self, ExitCode},
+    thread,
+};
+
+use clap::Parser;
+use runtime_mio::{RuntimeConfig, Stopper};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use session_core::{ShardConfig, ShardId, ShardMap};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+use tracing::{Level, error, info};
+
+use cli::{Arguments, LogLevel};
+use config::Config;
+
+/// The first levels of a topic that decide which worker owns it.
+const TOPIC_LEVELS: u8 = 2;
+
+/// Why the broker does not run.
+enum Failure {
+    /// A flag or the configuration is wrong: one line each.
+    Usage(Vec<String>),
+    /// The system does not let it work.
+    System(String),
+}
+
+fn main() -> ExitCode {
+    let (lines, status) = match run(Arguments::parse()) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(lines)) => (lines, 2),
+        Err(Failure::System(line)) => (vec![line], 1),
+    };
+    let mut stderr = io::stderr().lock();
+    for line in lines {
+        // Whoever closed standard error does not want to know.
+        let _ = writeln!(stderr, "cairnmq: {line}");
+    }
+    ExitCode::from(status)
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    let config = configure(arguments)?;
+    start_log(config.log_level);
+
+    let wanted = listen::resolve(&config.listeners).map_err(Failure::System)?;
+    let exposed = listen::exposed(&wanted, &config);
+    if !exposed.is_empty() {
+        return Err(Failure::Usage(exposed));
+    }
+    let listeners = listen::bind(wanted).map_err(Failure::System)?;
+
+    let shards = shards(&config);
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        workers = shards.len(),
+        open_files_max = raise_open_files(),
+        "CairnMQ starts"
+    );
+    let signals = Signals::new([SIGTERM, SIGINT])
+        .map_err(|error| Failure::System(format!("cannot wait for signals: {error}")))?;
+    let names: Vec<_> = listeners.iter().map(|l| format!("tcp://{}", l.local_addr())).collect();
+    let running = runtime_mio::start(RuntimeConfig::new(shards, listeners))
+        .map_err(|error| Failure::System(error.to_string()))?;
+    for name in names {
+        info!("listening on {name}");
+    }
+    let stopper = running.stopper();
+    thread::spawn(move || stop_on(signals, &stopper));
+    running.join().map_err(|panicked| Failure::System(panicked.to_string()))?;
+    info!("CairnMQ stopped");
+    Ok(())
+}
+
+fn configure(arguments: Arguments) -> Result<Config, Failure> {
+    let mut config = match &arguments.config {
+        None => Config::default(),
+        Some(path) => {
+            let name = path.display().to_string();
+            let text = fs::read_to_string(path)
+                .map_err(|error| Failure::Usage(vec![format!("cannot read {name}: {error}")]))?;
+            Config::parse(&name, &text).map_err(Failure::Usage)?
+        }
+    };
+    config.override_by(arguments);
+    Ok(config)
+}
+
+fn start_log(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Trace => Level::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+/// One shard for each worker thread.
+fn shards(config: &Config) -> Vec<ShardConfig> {
+    let processors = || thread::available_parallelism().map_or(1, usize::from);
+    let count = config
+        .workers
+        .map_or_else(|| u16::try_from(processors()).unwrap_or(cli::WORKERS_MAX), NonZeroU16::get);
+    let map = ShardMap::new(count, TOPIC_LEVELS);
+    let shard = |id: ShardId| ShardConfig {
+        limits: config.limits.clone(),
+        features: config.features.clone(),
+        ..ShardConfig::new(id, map)
+    };
+    map.all().map(shard).collect()
+}
+
+/// Every connection needs an open file, and most systems start programs with a low limit that
+/// they may raise themselves. Returns the limit in force; 0 stands for none.
+fn raise_open_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum.unwrap_or(0),
+        Err(_) => limit.current.unwrap_or(0),
+    }
+}
+
+/// The first signal stops in good order, the second at once.
+fn stop_on(mut signals: Signals, stopper: &Stopper) {
+    let mut forever = signals.forever();
+    if let Some(signal) = forever.next() {
+        info!("stopping on {}", signal_name(signal));
+        stopper.shutdown();
+    }
+    if let Some(signal) = forever.next() {
+        error!("stopped at once on a second {}", signal_name(signal));
+        process::exit(1);
+    }
+}
+
+const fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        SIGINT => "SIGINT",
+        _ => "SIGTERM",
+    }
+}

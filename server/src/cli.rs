@@ -1,0 +1,110 @@
+//! The command line.
+
+use std::{num::NonZeroU16, path::PathBuf};
+
+use clap::{Parser, ValueEnum};
+
+use crate::listen::ListenUrl;
+
+/// An MQTT broker for the versions 3.1, 3.1.1 and 5.0.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cairnmq",
+    version,
+    after_help = "\
+Examples:
+  cairnmq
+      Serves tcp://127.0.0.1:1883 and tcp://[::1]:1883, which only this machine can reach.
+  cairnmq --listen tcp://127.0.0.1:2883 --log-level debug
+      Serves another port, and says more about it.
+  cairnmq --listen tcp://0.0.0.0:1883 --allow-anonymous
+      Lets everybody connect who can reach this machine.
+  cairnmq --config /etc/cairnmq.toml
+      Takes the settings from a file; flags override it.
+
+SIGTERM and SIGINT stop the broker once clients have been told; a second one stops it at once.
+Exit status: 0 after a stop, 1 if the broker cannot work, 2 if a flag or the configuration is wrong."
+)]
+pub(crate) struct Arguments {
+    /// An address to serve, such as tcp://127.0.0.1:1883 or tcp://[::1]:1883; may be given more
+    /// than once, and then the file's listeners are not used.
+    #[arg(long, value_name = "URL")]
+    pub(crate) listen: Vec<ListenUrl>,
+
+    /// The configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Let everybody connect, even from other machines, whatever user name they give.
+    #[arg(long)]
+    pub(crate) allow_anonymous: bool,
+
+    /// How much is logged (on standard error). The default is `info`: start, stop, connects and
+    /// disconnects.
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<LogLevel>,
+
+    /// The number of worker threads, 1 to 1024. The default is one for each processor.
+    #[arg(long, value_name = "N", value_parser = workers)]
+    pub(crate) workers: Option<NonZeroU16>,
+}
+
+/// The most worker threads.
+pub(crate) const WORKERS_MAX: u16 = 1024;
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// Only what ends the broker.
+    Error,
+    /// And what an operator should look at.
+    Warn,
+    /// And start, stop, connects and disconnects.
+    #[default]
+    Info,
+    /// And what helps to find a mistake.
+    Debug,
+    /// And everything else.
+    Trace,
+}
+
+fn workers(text: &str) -> Result<NonZeroU16, String> {
+    text.parse()
+        .ok()
+        .filter(|count: &NonZeroU16| count.get() <= WORKERS_MAX)
+        .ok_or_else(|| format!("not a number from 1 to {WORKERS_MAX}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_read() {
+        let arguments = Arguments::parse_from([
+            "cairnmq",
+            "--listen=tcp://127.0.0.1:1",
+            "--listen=tcp://[::1]:2",
+            "--workers=3",
+            "--log-level=warn",
+        ]);
+        assert_eq!(arguments.listen.len(), 2);
+        assert_eq!(arguments.workers, NonZeroU16::new(3));
+        assert_eq!(arguments.log_level, Some(LogLevel::Warn));
+        assert!(!arguments.allow_anonymous);
+    }
+
+    #[test]
+    fn wrong_values_are_refused() {
+        for wrong in ["--workers=0", "--workers=1025", "--listen=mqtt://x", "--log-level=loud"] {
+            assert!(Arguments::try_parse_from(["cairnmq", wrong]).is_err(), "{wrong}");
+        }
+    }
+}

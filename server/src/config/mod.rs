@@ -1,0 +1,338 @@
+//! The configuration file.
+
+mod reader;
+
+use std::num::NonZeroU16;
+
+use codec::QoS;
+use session_core::{Features, Limits, QueueFull};
+
+use crate::{
+    cli::{Arguments, LogLevel, WORKERS_MAX},
+    listen::{Asker, ListenUrl},
+};
+use reader::{Choice, Section};
+
+/// What an operator decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// Where clients connect, and who says so.
+    pub(crate) listeners: Vec<(ListenUrl, Asker)>,
+    /// Everybody may connect, even from other machines.
+    pub(crate) allow_anonymous: bool,
+    /// Worker threads; absent: one for each processor.
+    pub(crate) workers: Option<NonZeroU16>,
+    /// How much is logged.
+    pub(crate) log_level: LogLevel,
+    /// What is bounded.
+    pub(crate) limits: Limits,
+    /// What is switched on.
+    pub(crate) features: Features,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listeners: ListenUrl::defaults().map(|url| (url, Asker::Default)).into(),
+            allow_anonymous: false,
+            workers: None,
+            log_level: LogLevel::default(),
+            limits: Limits::default(),
+            features: Features::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the text of a file. `file` is its name for messages.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, one line each, in the order of the file.
+    pub(crate) fn parse(file: &str, text: &str) -> Result<Self, Vec<String>> {
+        let mut config = Self::default();
+        reader::read(file, text, |section| config.read(section))?;
+        Ok(config)
+    }
+
+    /// Flags override the file.
+    pub(crate) fn override_by(&mut self, arguments: Arguments) {
+        if !arguments.listen.is_empty() {
+            self.listeners = arguments.listen.into_iter().map(|url| (url, Asker::Flag)).collect();
+        }
+        self.allow_anonymous |= arguments.allow_anonymous;
+        self.workers = arguments.workers.or(self.workers);
+        self.log_level = arguments.log_level.unwrap_or(self.log_level);
+    }
+
+    fn read(&mut self, top: &mut Section<'_, '_>) {
+        let mut listeners = top.strings("listen");
+        top.tables("listener", |listener| {
+            listeners.extend(listener.required_string("url"));
+        });
+        if top.has("listen") || top.has("listener") {
+            self.listeners.clear();
+        }
+        for (url, span) in listeners {
+            match url.parse() {
+                Ok(url) => self.listeners.push((url, Asker::File(top.place(&span)))),
+                Err(error) => top.problem(&span, error),
+            }
+        }
+        top.boolean("allow_anonymous", &mut self.allow_anonymous);
+        let mut workers = 0;
+        top.number("workers", 1, WORKERS_MAX, &mut workers);
+        self.workers = NonZeroU16::new(workers);
+        top.table("log", |log| log.choice("level", &mut self.log_level));
+        top.table("limits", |section| read_limits(section, &mut self.limits));
+        top.table("features", |section| read_features(section, &mut self.features));
+    }
+}
+
+/// Every key has the name of the field it sets; the least values are those with which a broker
+/// still works.
+fn read_limits(section: &mut Section<'_, '_>, limits: &mut Limits) {
+    // Named one by one, so that a new limit cannot be forgotten here.
+    let Limits {
+        connect_timeout_ms,
+        ask_timeout_ms,
+        connections_max,
+        sessions_max,
+        client_id_bytes_max,
+        connect_packet_bytes_max,
+        packet_bytes_max,
+        keep_alive_s_max,
+        session_expiry_s_max,
+        receive_maximum,
+        send_window_max,
+        packet_id_max,
+        topic_alias_maximum,
+        topic_alias_out_max,
+        subscriptions_per_session_max,
+        topic_levels_max,
+        topic_bytes_max,
+        retained_max,
+        retained_bytes_max,
+        session_queue_max,
+        session_queue_bytes_max,
+        session_queue_full,
+        publishes_in_flight_max,
+        link_in_flight_max,
+        deliveries_per_turn_max,
+    } = limits;
+    /// The largest packet that a Remaining Length can tell of, with its fixed header.
+    const PACKET_MAX: u32 = 268_435_455 + 5;
+    section.number("connect_timeout_ms", 1, 3_600_000, connect_timeout_ms);
+    section.number("ask_timeout_ms", 1, 3_600_000, ask_timeout_ms);
+    section.number("connections_max", 1, u32::MAX, connections_max);
+    section.number("sessions_max", 1, u32::MAX, sessions_max);
+    section.number("client_id_bytes_max", 1, u16::MAX, client_id_bytes_max);
+    section.number("connect_packet_bytes_max", 32, PACKET_MAX, connect_packet_bytes_max);
+    section.number("packet_bytes_max", 32, PACKET_MAX, packet_bytes_max);
+    section.number("keep_alive_s_max", 0, u16::MAX, keep_alive_s_max);
+    section.number("session_expiry_s_max", 0, u32::MAX, session_expiry_s_max);
+    section.number("receive_maximum", 1, u16::MAX, receive_maximum);
+    section.number("send_window_max", 1, u16::MAX, send_window_max);
+    section.number("packet_id_max", 1, u16::MAX, packet_id_max);
+    section.number("topic_alias_maximum", 0, u16::MAX, topic_alias_maximum);
+    section.number("topic_alias_out_max", 0, u16::MAX, topic_alias_out_max);
+    section.number("subscriptions_per_session_max", 1, u32::MAX, subscriptions_per_session_max);
+    section.number("topic_levels_max", 1, u16::MAX, topic_levels_max);
+    section.number("topic_bytes_max", 1, u16::MAX, topic_bytes_max);
+    section.number("retained_max", 0, u32::MAX, retained_max);
+    section.number("retained_bytes_max", 0, u64::MAX, retained_bytes_max);
+    section.number("session_queue_max", 0, u32::MAX, session_queue_max);
+    section.number("session_queue_bytes_max", 0, u64::MAX, session_queue_bytes_max);
+    section.choice("session_queue_full", session_queue_full);
+    section.number("publishes_in_flight_max", 1, u32::MAX, publishes_in_flight_max);
+    section.number("link_in_flight_max", 1, u32::MAX, link_in_flight_max);
+    section.number("deliveries_per_turn_max", 1, u32::MAX, deliveries_per_turn_max);
+}
+
+fn read_features(section: &mut Section<'_, '_>, features: &mut Features) {
+    let Features {
+        maximum_qos,
+        retain,
+        wildcard_subscriptions,
+        subscription_identifiers,
+        shared_subscriptions,
+        response_topic_prefix,
+    } = features;
+    let mut qos = *maximum_qos as u8;
+    section.number("maximum_qos", 0, 2, &mut qos);
+    *maximum_qos = QoS::from_bits(qos).unwrap_or_default();
+    section.boolean("retain", retain);
+    section.boolean("wildcard_subscriptions", wildcard_subscriptions);
+    section.boolean("subscription_identifiers", subscription_identifiers);
+    section.boolean("shared_subscriptions", shared_subscriptions);
+    if let Some((prefix, _)) = section.string("response_topic_prefix") {
+        *response_topic_prefix = Some(prefix.into());
+    }
+}
+
+impl Choice for LogLevel {
+    const CHOICES: &'static [(&'static str, Self)] = &[
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
+}
+
+impl Choice for QueueFull {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("drop_oldest", Self::DropOldest), ("reject", Self::Reject)];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong with a file, as an operator reads it.
+    fn problems(text: &str) -> String {
+        Config::parse("c.toml", text).expect_err("something is wrong").join("\n")
+    }
+
+    #[test]
+    fn an_empty_file_says_nothing() {
+        assert_eq!(Config::parse("c.toml", "").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn every_setting_is_read() {
+        let text = r#"
+            listen = ["tcp://127.0.0.1:1"]
+            allow_anonymous = true
+            workers = 3
+
+            [[listener]]
+            url = "tcp://[::1]:2"
+
+            [log]
+            level = "debug"
+
+            [limits]
+            packet_bytes_max = 1_000
+            session_queue_full = "reject"
+            retained_bytes_max = 18446744073709551615
+
+            [features]
+            maximum_qos = 1
+            retain = false
+            response_topic_prefix = "answers/"
+        "#;
+        let config = Config::parse("c.toml", text).unwrap();
+        let listeners: Vec<_> =
+            config.listeners.iter().map(|(url, asker)| format!("{asker} {url}")).collect();
+        assert_eq!(listeners, ["c.toml:2:23 tcp://127.0.0.1:1", "c.toml:7:19 tcp://[::1]:2"]);
+        assert!(config.allow_anonymous);
+        assert_eq!(config.workers, NonZeroU16::new(3));
+        assert_eq!(config.log_level, LogLevel::Debug);
+        let limits = Limits {
+            packet_bytes_max: 1000,
+            session_queue_full: QueueFull::Reject,
+            retained_bytes_max: u64::MAX,
+            ..Limits::default()
+        };
+        assert_eq!(config.limits, limits);
+        let features = Features {
+            maximum_qos: QoS::AtLeastOnce,
+            retain: false,
+            response_topic_prefix: Some("answers/".into()),
+            ..Features::default()
+        };
+        assert_eq!(config.features, features);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_place_and_a_suggestion() {
+        assert_eq!(
+            problems("workrs = 2"),
+            "c.toml:1:1: unknown key `workrs`; did you mean `workers`?"
+        );
+        assert_eq!(
+            problems("[limits]\n  conect_timeout_ms = 5\n  zzz = 1"),
+            "c.toml:2:3: unknown key `conect_timeout_ms` in [limits]; \
+             did you mean `connect_timeout_ms`?\n\
+             c.toml:3:3: unknown key `zzz` in [limits]"
+        );
+        assert_eq!(
+            problems("[[listener]]\nurl = \"tcp://[::1]:1\"\nport = 3"),
+            "c.toml:3:1: unknown key `port` in [[listener]]; the only key is `url`"
+        );
+        assert_eq!(
+            problems("[limit]\npacket_bytes_max = 100"),
+            "c.toml:1:2: unknown key `limit`; did you mean `limits`?"
+        );
+    }
+
+    #[test]
+    fn a_wrong_type_is_named() {
+        assert_eq!(
+            problems(
+                "workers = \"two\"\nallow_anonymous = 1\nlisten = 1883\nlog = 3\n\
+                 listener = \"tcp://[::1]:1\"\n[limits]\nretained_max = 1.5\n\
+                 session_queue_full = true"
+            ),
+            "c.toml:1:11: `workers` must be a number, not a string\n\
+             c.toml:2:19: `allow_anonymous` must be true or false, not a number\n\
+             c.toml:3:10: `listen` must be a list of strings, not a number\n\
+             c.toml:4:7: `log` must be a table ([log]), not a number\n\
+             c.toml:5:12: `listener` must be a list of tables ([[listener]]), not a string\n\
+             c.toml:7:16: `retained_max` must be a whole number\n\
+             c.toml:8:22: `session_queue_full` must be a string, not a boolean"
+        );
+        assert_eq!(
+            problems("listen = [\"tcp://[::1]:1\", 2]"),
+            "c.toml:1:28: `listen` must be a list of strings, not of a number"
+        );
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_named() {
+        assert_eq!(
+            problems(
+                "workers = 0\n[limits]\nreceive_maximum = 70000\nretained_max = -1\n\
+                 retained_bytes_max = 99999999999999999999\n[log]\nlevel = \"inof\"\n\
+                 [features]\nmaximum_qos = 3"
+            ),
+            "c.toml:1:11: `workers` must be 1 to 1024, not 0\n\
+             c.toml:3:19: `receive_maximum` must be 1 to 65535, not 70000\n\
+             c.toml:4:16: `retained_max` must be 0 to 4294967295, not -1\n\
+             c.toml:5:22: `retained_bytes_max` must be 0 to 18446744073709551615, \
+             not 99999999999999999999\n\
+             c.toml:7:9: `level` must be one of `error`, `warn`, `info`, `debug`, `trace`, \
+             not `inof`; did you mean `info`?\n\
+             c.toml:9:15: `maximum_qos` must be 0 to 2, not 3"
+        );
+    }
+
+    #[test]
+    fn a_wrong_address_is_named() {
+        assert_eq!(
+            problems("listen = [\n  \"tcp://[::1]:1\",\n  \"localhost\",\n]\n[[listener]]\n"),
+            "c.toml:3:3: `localhost` is not an address; write tcp://HOST:PORT\n\
+             c.toml:5:1: `url` is missing in [[listener]]"
+        );
+    }
+
+    #[test]
+    fn what_is_not_toml_is_named() {
+        let problem = problems("workers = 2\nlisten = [\"a\"");
+        assert!(problem.starts_with("c.toml:2:"), "{problem}");
+        let problem = problems("workers = 2\nworkers = 3");
+        assert_eq!(problem, "c.toml:2:1: duplicate key");
+        let problem = problems("workers 2");
+        assert!(problem.starts_with("c.toml:1:") && problem.lines().count() == 1, "{problem}");
+    }
+
+    #[test]
+    fn columns_count_characters() {
+        assert_eq!(
+            problems("log = { level = \"ключ\", levl = 1 }"),
+            "c.toml:1:17: `level` must be one of `error`, `warn`, `info`, `debug`, `trace`, \
+             not `ключ`\n\
+             c.toml:1:25: unknown key `levl` in [log]; did you mean `level`?"
+        );
+    }
+}

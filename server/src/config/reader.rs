@@ -1,0 +1,275 @@
+//! From TOML to typed values, with every problem named by its place.
+
+use std::{cell::RefCell, fmt::Display, ops::Range};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+/// Part of the file, in bytes.
+pub(super) type Span = Range<usize>;
+
+/// A value that is one of a few words.
+pub(super) trait Choice: Copy + 'static {
+    const CHOICES: &'static [(&'static str, Self)];
+}
+
+/// Lets `interpret` take what it knows from the text and reports whatever else is there.
+///
+/// # Errors
+/// Everything that is wrong, one line each, in the order of the file.
+pub(super) fn read(
+    file: &str,
+    text: &str,
+    interpret: impl FnOnce(&mut Section<'_, '_>),
+) -> Result<(), Vec<String>> {
+    let document = Document { file, text, problems: RefCell::default() };
+    match DeTable::parse(text) {
+        Ok(table) => {
+            let mut section = Section::new(&document, String::new(), table.get_ref(), table.span());
+            interpret(&mut section);
+            section.finish();
+        }
+        Err(error) => {
+            let message = error.message().lines().collect::<Vec<_>>().join("; ");
+            document.problem(&error.span().unwrap_or_default(), message);
+        }
+    }
+    let mut problems = document.problems.take();
+    problems.sort_by_key(|(at, _)| *at);
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(problems.into_iter().map(|(_, problem)| problem).collect()),
+    }
+}
+
+/// The whole file.
+struct Document<'t> {
+    file: &'t str,
+    text: &'t str,
+    /// Each with its position.
+    problems: RefCell<Vec<(usize, String)>>,
+}
+
+impl Document<'_> {
+    /// `file:line:column`, counted from 1, the column in characters.
+    fn place(&self, span: &Span) -> String {
+        let before = self.text.get(..span.start).unwrap_or(self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|char| *char != '\n').count() + 1;
+        format!("{}:{line}:{column}", self.file)
+    }
+
+    fn problem(&self, span: &Span, problem: impl Display) {
+        let line = format!("{}: {problem}", self.place(span));
+        self.problems.borrow_mut().push((span.start, line));
+    }
+}
+
+/// One table of the file. Whatever is asked for is a known key; at the end, all others are
+/// reported.
+pub(super) struct Section<'d, 't> {
+    document: &'d Document<'t>,
+    /// ` in [limits]`; empty for the top of the file.
+    label: String,
+    table: &'d DeTable<'t>,
+    span: Span,
+    known: Vec<&'static str>,
+}
+
+impl<'d, 't> Section<'d, 't> {
+    fn new(document: &'d Document<'t>, label: String, table: &'d DeTable<'t>, span: Span) -> Self {
+        Self { document, label, table, span, known: Vec::new() }
+    }
+
+    /// `file:line:column`.
+    pub(super) fn place(&self, span: &Span) -> String {
+        self.document.place(span)
+    }
+
+    pub(super) fn problem(&self, span: &Span, problem: impl Display) {
+        self.document.problem(span, problem);
+    }
+
+    /// Whether the key is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.get(key).is_some()
+    }
+
+    pub(super) fn boolean(&mut self, key: &'static str, value: &mut bool) {
+        match self.get(key) {
+            Some((DeValue::Boolean(found), _)) => *value = *found,
+            Some((other, span)) => self.wrong_type(key, "true or false", other, &span),
+            None => {}
+        }
+    }
+
+    pub(super) fn number<N>(&mut self, key: &'static str, least: N, most: N, value: &mut N)
+    where
+        N: TryFrom<i128> + Into<i128> + Copy + Display,
+    {
+        let (found, span) = match self.get(key) {
+            Some((DeValue::Integer(found), span)) => (found, span),
+            Some((DeValue::Float(_), span)) => {
+                return self.problem(&span, format!("`{key}` must be a whole number"));
+            }
+            Some((other, span)) => return self.wrong_type(key, "a number", other, &span),
+            None => return,
+        };
+        let number = i128::from_str_radix(found.as_str(), found.radix()).ok();
+        let range = least.into()..=most.into();
+        match number.filter(|number| range.contains(number)).map(N::try_from) {
+            Some(Ok(number)) => *value = number,
+            _ => {
+                let found = found.as_str();
+                self.problem(&span, format!("`{key}` must be {least} to {most}, not {found}"));
+            }
+        }
+    }
+
+    pub(super) fn string(&mut self, key: &'static str) -> Option<(String, Span)> {
+        match self.get(key)? {
+            (DeValue::String(found), span) => Some((found.to_string(), span)),
+            (other, span) => {
+                self.wrong_type(key, "a string", other, &span);
+                None
+            }
+        }
+    }
+
+    pub(super) fn required_string(&mut self, key: &'static str) -> Option<(String, Span)> {
+        if !self.has(key) {
+            self.known.push(key);
+            self.problem(&self.span, format!("`{key}` is missing{}", self.label));
+            return None;
+        }
+        self.string(key)
+    }
+
+    /// A list of strings; empty if the key is not there.
+    pub(super) fn strings(&mut self, key: &'static str) -> Vec<(String, Span)> {
+        const WANTED: &str = "a list of strings";
+        let mut strings = Vec::new();
+        match self.get(key) {
+            Some((DeValue::Array(array), _)) => {
+                for item in array.iter() {
+                    match item.get_ref() {
+                        DeValue::String(found) => strings.push((found.to_string(), item.span())),
+                        other => {
+                            let found = type_name(other);
+                            let problem = format!("`{key}` must be {WANTED}, not of {found}");
+                            self.problem(&item.span(), problem);
+                        }
+                    }
+                }
+            }
+            Some((other, span)) => self.wrong_type(key, WANTED, other, &span),
+            None => {}
+        }
+        strings
+    }
+
+    pub(super) fn choice<C: Choice>(&mut self, key: &'static str, value: &mut C) {
+        let Some((found, span)) = self.string(key) else { return };
+        if let Some((_, choice)) = C::CHOICES.iter().find(|(name, _)| *name == found) {
+            *value = *choice;
+            return;
+        }
+        let names: Vec<_> = C::CHOICES.iter().map(|(name, _)| *name).collect();
+        let list = names.join("`, `");
+        let hint = suggestion(&found, &names);
+        self.problem(&span, format!("`{key}` must be one of `{list}`, not `{found}`{hint}"));
+    }
+
+    /// A table, if it is there.
+    pub(super) fn table(
+        &mut self,
+        key: &'static str,
+        interpret: impl FnOnce(&mut Section<'d, 't>),
+    ) {
+        match self.get(key) {
+            Some((DeValue::Table(table), span)) => {
+                let mut section = Section::new(self.document, format!(" in [{key}]"), table, span);
+                interpret(&mut section);
+                section.finish();
+            }
+            Some((other, span)) => {
+                self.wrong_type(key, &format!("a table ([{key}])"), other, &span);
+            }
+            None => {}
+        }
+    }
+
+    /// A list of tables, each in turn.
+    pub(super) fn tables(
+        &mut self,
+        key: &'static str,
+        mut interpret: impl FnMut(&mut Section<'d, 't>),
+    ) {
+        let wanted = format!("a list of tables ([[{key}]])");
+        match self.get(key) {
+            Some((DeValue::Array(array), _)) => {
+                for item in array.iter() {
+                    if let DeValue::Table(table) = item.get_ref() {
+                        let label = format!(" in [[{key}]]");
+                        let mut section = Section::new(self.document, label, table, item.span());
+                        interpret(&mut section);
+                        section.finish();
+                    } else {
+                        self.wrong_type(key, &wanted, item.get_ref(), &item.span());
+                    }
+                }
+            }
+            Some((other, span)) => self.wrong_type(key, &wanted, other, &span),
+            None => {}
+        }
+    }
+
+    fn get(&mut self, key: &'static str) -> Option<(&'d DeValue<'t>, Span)> {
+        self.known.push(key);
+        let value: &Spanned<DeValue<'t>> = self.table.get(key)?;
+        Some((value.get_ref(), value.span()))
+    }
+
+    fn wrong_type(&self, key: &str, wanted: &str, found: &DeValue<'_>, span: &Span) {
+        let found = type_name(found);
+        self.problem(span, format!("`{key}` must be {wanted}, not {found}"));
+    }
+
+    fn finish(self) {
+        for (key, _) in self.table {
+            let name: &str = key.get_ref();
+            if self.known.contains(&name) {
+                continue;
+            }
+            let hint = match (suggestion(name, &self.known), &*self.known) {
+                (hint, [only]) if hint.is_empty() => format!("; the only key is `{only}`"),
+                (hint, _) => hint,
+            };
+            self.problem(&key.span(), format!("unknown key `{name}`{}{hint}", self.label));
+        }
+    }
+}
+
+const fn type_name(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// `; did you mean ...?` if a known word looks much like the one found.
+fn suggestion(found: &str, known: &[&str]) -> String {
+    const ALIKE: f64 = 0.75;
+    known
+        .iter()
+        .map(|name| (strsim::normalized_damerau_levenshtein(found, name), name))
+        .filter(|(alike, _)| *alike >= ALIKE)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map_or_else(String::new, |(_, name)| format!("; did you mean `{name}`?"))
+}

@@ -1,0 +1,237 @@
+//! Addresses to serve: from a URL to a bound listener.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    str::FromStr,
+};
+
+use runtime_mio::{BindError, Listener};
+use tracing::warn;
+
+use crate::config::Config;
+
+/// The port of MQTT over TCP, registered with IANA.
+const MQTT_PORT: u16 = 1883;
+
+/// `tcp://HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListenUrl {
+    host: String,
+    port: u16,
+}
+
+impl ListenUrl {
+    /// What is served if nothing is said.
+    pub(crate) fn defaults() -> [Self; 2] {
+        ["127.0.0.1", "::1"].map(|host| Self { host: host.to_owned(), port: MQTT_PORT })
+    }
+
+    fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        (self.host.as_str(), self.port).to_socket_addrs().map(Iterator::collect)
+    }
+}
+
+impl FromStr for ListenUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((scheme, address)) = text.split_once("://") else {
+            return Err(format!("`{text}` is not an address; write tcp://HOST:PORT"));
+        };
+        if scheme != "tcp" {
+            return Err(format!("`{scheme}://` cannot be served; write tcp://HOST:PORT"));
+        }
+        let Some((host, port)) = address.trim_end_matches('/').rsplit_once(':') else {
+            return Err(format!("`{text}` has no port; write {text}:{MQTT_PORT}"));
+        };
+        let port = port
+            .parse()
+            .map_err(|_| format!("`{port}` in `{text}` is not a port from 0 to 65535"))?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = match bare {
+            Some(bare) if bare.parse::<Ipv6Addr>().is_ok() => bare,
+            None if host.contains(':') => {
+                return Err(format!("write an IPv6 address in brackets, as in tcp://[::1]:{port}"));
+            }
+            None if !host.is_empty() && !host.contains(['[', ']', '/', '@', ' ']) => host,
+            _ => return Err(format!("`{host}` in `{text}` is not a host")),
+        };
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for ListenUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "tcp://[{}]:{}", self.host, self.port),
+            false => write!(f, "tcp://{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Who asked for a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// Nobody: it is a default, and may be missing.
+    Default,
+    /// The flag `--listen`.
+    Flag,
+    /// This place of the configuration file, as `file:line:column`.
+    File(String),
+}
+
+impl fmt::Display for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Flag => f.write_str("--listen"),
+            Self::File(place) => f.write_str(place),
+        }
+    }
+}
+
+/// A listener that was asked for, and the addresses its name stands for.
+pub(crate) struct Wanted {
+    url: ListenUrl,
+    asker: Asker,
+    addresses: Vec<SocketAddr>,
+}
+
+/// Looks host names up.
+///
+/// # Errors
+/// A name is not known.
+pub(crate) fn resolve(listeners: &[(ListenUrl, Asker)]) -> Result<Vec<Wanted>, String> {
+    let resolve = |(url, asker): &(ListenUrl, Asker)| match url.resolve() {
+        Ok(addresses) if !addresses.is_empty() => {
+            Ok(Wanted { url: url.clone(), asker: asker.clone(), addresses })
+        }
+        Ok(_) => Err(format!("{asker}: cannot listen on {url}: the name has no address")),
+        Err(error) => Err(format!("{asker}: cannot listen on {url}: {error}")),
+    };
+    listeners.iter().map(resolve).collect()
+}
+
+/// Refuses what would let anybody from another machine in without the operator having said so:
+/// one problem for each such listener.
+pub(crate) fn exposed(wanted: &[Wanted], config: &Config) -> Vec<String> {
+    if config.allow_anonymous {
+        return Vec::new();
+    }
+    wanted
+        .iter()
+        .filter(|wanted| !wanted.addresses.iter().all(|address| is_loopback(address.ip())))
+        .map(|Wanted { url, asker, .. }| {
+            format!(
+                "{asker}: {url} can be reached from other machines, and nothing decides who may \
+                 connect; listen on tcp://127.0.0.1:{} instead, or let everybody connect with \
+                 `allow_anonymous = true` in the configuration file (or the flag \
+                 --allow-anonymous)",
+                url.port
+            )
+        })
+        .collect()
+}
+
+/// Binds all addresses.
+///
+/// # Errors
+/// An address that was asked for cannot be bound, or there is none left.
+pub(crate) fn bind(wanted: Vec<Wanted>) -> Result<Vec<Listener>, String> {
+    let mut listeners = Vec::new();
+    for Wanted { url, asker, addresses } in wanted {
+        for address in addresses {
+            match Listener::bind_tcp(&format!("tcp://{address}"), address) {
+                Ok(listener) => listeners.push(listener),
+                // A machine without IPv6 is common; one whose port is taken needs a decision.
+                Err(error) if asker == Asker::Default && is_missing(&error.source) => {
+                    warn!(
+                        "not listening on {url}, which this machine does not have: {}",
+                        error.source
+                    );
+                }
+                Err(error) => return Err(explain(&asker, &error, address.port())),
+            }
+        }
+    }
+    if listeners.is_empty() {
+        return Err("there is no address to listen on".to_owned());
+    }
+    Ok(listeners)
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+/// The address or its whole family does not exist here.
+fn is_missing(error: &io::Error) -> bool {
+    !matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
+}
+
+fn explain(asker: &Asker, error: &BindError, port: u16) -> String {
+    let hint = match error.source.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("; another program listens there (`ss -ltnp sport = :{port}` shows which)")
+        }
+        io::ErrorKind::PermissionDenied if port < 1024 => {
+            "; a port below 1024 needs the capability CAP_NET_BIND_SERVICE".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address".to_owned(),
+        _ => String::new(),
+    };
+    match asker {
+        Asker::Default => format!("{error}{hint}"),
+        asker => format!("{asker}: {error}{hint}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read_and_written() {
+        for url in
+            ["tcp://127.0.0.1:1883", "tcp://[::1]:1883", "tcp://[::]:0", "tcp://broker.lan:1"]
+        {
+            assert_eq!(url.parse::<ListenUrl>().unwrap().to_string(), url);
+        }
+    }
+
+    #[test]
+    fn wrong_urls_are_explained() {
+        let wrong = [
+            "127.0.0.1:1883",
+            "mqtt://127.0.0.1:1883",
+            "tcp://localhost",
+            "tcp://localhost:mqtt",
+            "tcp://localhost:65536",
+            "tcp://::1:1883",
+            "tcp://[localhost]:1883",
+            "tcp://:1883",
+        ];
+        let errors = wrong.map(|url| url.parse::<ListenUrl>().unwrap_err());
+        assert_eq!(
+            errors,
+            [
+                "`127.0.0.1:1883` is not an address; write tcp://HOST:PORT",
+                "`mqtt://` cannot be served; write tcp://HOST:PORT",
+                "`tcp://localhost` has no port; write tcp://localhost:1883",
+                "`mqtt` in `tcp://localhost:mqtt` is not a port from 0 to 65535",
+                "`65536` in `tcp://localhost:65536` is not a port from 0 to 65535",
+                "write an IPv6 address in brackets, as in tcp://[::1]:1883",
+                "`[localhost]` in `tcp://[localhost]:1883` is not a host",
+                "`` in `tcp://:1883` is not a host",
+            ]
+        );
+    }
+
+    #[test]
+    fn only_loopback_is_private() {
+        let private = |ip: &str| is_loopback(ip.parse().unwrap());
+        assert!(["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"].map(private) == [true; 4]);
+        assert!(["0.0.0.0", "::", "10.0.0.1", "::ffff:10.0.0.1"].map(private) == [false; 4]);
+    }
+}

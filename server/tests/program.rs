@@ -1,0 +1,194 @@
+//! The program from outside: flags, refusals, start and stop.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+#[test]
+fn version_and_help_are_printed() {
+    let output = run(&["--version"]);
+    assert_eq!(text(&output.stdout), format!("cairnmq {}\n", env!("CARGO_PKG_VERSION")));
+    let output = run(&["--help"]);
+    assert!(output.status.success());
+    assert!(text(&output.stdout).contains("cairnmq --listen tcp://0.0.0.0:1883 --allow-anonymous"));
+}
+
+#[test]
+fn a_wrong_flag_is_a_usage_error() {
+    let output = run(&["--lisen", "tcp://127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("'--listen'"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_its_places() {
+    let file = File::new("workrs = 2\n[limits]\nretained_max = \"many\"\n");
+    let output = run(&["--config", file.path()]);
+    assert_eq!(output.status.code(), Some(2));
+    let path = file.path();
+    assert_eq!(
+        text(&output.stderr),
+        format!(
+            "cairnmq: {path}:1:1: unknown key `workrs`; did you mean `workers`?\n\
+             cairnmq: {path}:3:16: `retained_max` must be a number, not a string\n"
+        )
+    );
+}
+
+#[test]
+fn a_missing_configuration_is_named() {
+    let output = run(&["--config", "/nowhere/c.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        text(&output.stderr),
+        "cairnmq: cannot read /nowhere/c.toml: No such file or directory (os error 2)\n"
+    );
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let output = run(&["--listen", &format!("tcp://127.0.0.1:{port}")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        text(&output.stderr),
+        format!(
+            "cairnmq: --listen: cannot listen on tcp://127.0.0.1:{port}: Address already in use \
+             (os error 98); another program listens there (`ss -ltnp sport = :{port}` shows \
+             which)\n"
+        )
+    );
+}
+
+#[test]
+fn nobody_is_let_in_from_other_machines_unless_it_is_written_down() {
+    let output = run(&["--listen", "tcp://0.0.0.0:0"]);
+    assert_eq!(output.status.code(), Some(2));
+    let error = text(&output.stderr);
+    assert!(error.starts_with("cairnmq: --listen: tcp://0.0.0.0:0 can be reached"), "{error}");
+    assert!(error.contains("`allow_anonymous = true`"), "{error}");
+
+    let file = File::new("listen = [\"tcp://0.0.0.0:0\"]\nallow_anonymous = true\n");
+    let mut broker = Broker::start(&["--config", file.path()]);
+    assert_eq!(broker.stop("-TERM").code(), Some(0));
+}
+
+#[test]
+fn a_signal_stops_in_good_order() {
+    for signal in ["-TERM", "-INT"] {
+        let mut broker = Broker::start(&["--listen", "tcp://127.0.0.1:0", "--workers", "2"]);
+        let mut client = broker.connect();
+        assert_eq!(broker.stop(signal).code(), Some(0));
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).expect("the connection is closed, not reset");
+    }
+}
+
+#[test]
+fn every_listener_has_its_line() {
+    let mut broker =
+        Broker::start(&["--listen", "tcp://127.0.0.1:0", "--listen", "tcp://localhost:0"]);
+    assert!(broker.lines.iter().any(|line| line.contains("CairnMQ starts version=\"0.")));
+    assert!(broker.addresses().len() >= 2);
+    broker.stop("-TERM");
+}
+
+fn run(arguments: &[&str]) -> Output {
+    program(arguments).output().unwrap()
+}
+
+fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cairnmq"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A broker at work; killed when dropped.
+struct Broker {
+    child: Child,
+    /// What it has logged until it listened.
+    lines: Vec<String>,
+}
+
+impl Broker {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = program(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut reader = BufReader::new(child.stderr.take().unwrap());
+        let mut lines = Vec::new();
+        let wanted = arguments.iter().filter(|argument| **argument == "--listen").count().max(1);
+        while lines.iter().filter(|line: &&String| line.contains("listening on")).count() < wanted {
+            let mut line = String::new();
+            assert!(reader.read_line(&mut line).unwrap() > 0, "it ended early: {lines:?}");
+            lines.push(line);
+        }
+        thread::spawn(move || reader.read_to_end(&mut Vec::new()));
+        Self { child, lines }
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        let address = |line: &String| Some(line.split_once("tcp://")?.1.trim().to_owned());
+        self.lines.iter().filter_map(address).collect()
+    }
+
+    fn connect(&self) -> TcpStream {
+        let client = TcpStream::connect(&self.addresses()[0]).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        client
+    }
+
+    fn stop(&mut self, signal: &str) -> ExitStatus {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        let patience = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < patience, "it does not stop");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A file with a name of its own, removed when dropped.
+struct File(PathBuf);
+
+impl File {
+    fn new(content: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("cairnmq-test-{}-{number}.toml", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, content).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
