@@ -386,7 +386,8 @@ impl Shard {
         let Some(state) = self.sessions.get(session) else { return };
         let lost: Vec<_> = state
             .subscriptions
-            .keys()
+            .iter()
+            .map(|(filter, _)| filter)
             .filter(|filter| {
                 let plain = match codec::topic::split_shared(filter) {
                     Some(Ok((_, plain))) => plain,

@@ -152,7 +152,7 @@ impl Shard {
 
     pub(super) fn apply_subscribed(&mut self, id: SessionId, filter: Arc<str>, to: Subscription) {
         if let Some(session) = self.sessions.get_mut(id)
-            && session.subscriptions.insert(filter, to).is_none()
+            && session.subscriptions.insert(filter, to)
         {
             self.subscriptions = self.subscriptions.saturating_add(1);
         }
@@ -160,7 +160,7 @@ impl Shard {
 
     pub(super) fn apply_unsubscribed(&mut self, id: SessionId, filter: &str) {
         if let Some(session) = self.sessions.get_mut(id)
-            && session.subscriptions.remove(filter).is_some()
+            && session.subscriptions.remove(filter)
         {
             self.subscriptions = self.subscriptions.saturating_sub(1);
         }

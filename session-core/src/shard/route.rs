@@ -11,6 +11,7 @@ use super::{
     },
     record::Record,
     session::{Ids, Subscription, expiry_left_s},
+    table::reserve_sparingly,
 };
 use crate::ShardId;
 
@@ -52,7 +53,10 @@ impl Subscribers {
                     *old = new;
                 }
             }
-            Err(at) => list.insert(at, new),
+            Err(at) => {
+                reserve_sparingly(list);
+                list.insert(at, new);
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use alloc::{
 
 use codec::{Message, PacketId, QoS, SubscriptionOptions, Will};
 
-use super::msg::Publication;
+use super::{msg::Publication, table::SortedList};
 use crate::{ConnId, Limits, Time};
 
 /// A subscription as its session knows it.
@@ -167,7 +167,7 @@ pub(super) struct Session {
     /// When the session ends if nobody comes back.
     pub(super) ends: Option<Time>,
     pub(super) will: Option<Box<PendingWill>>,
-    pub(super) subscriptions: BTreeMap<Arc<str>, Subscription>,
+    pub(super) subscriptions: SortedList<Subscription>,
     /// SUBSCRIBE packets that the topics' owners have not all answered: deliveries wait, so that
     /// a retained message cannot arrive after a newer one.
     pub(super) subscribing: u32,
@@ -197,7 +197,7 @@ impl Session {
             logged: expiry_s > 0,
             ends: None,
             will: None,
-            subscriptions: BTreeMap::new(),
+            subscriptions: SortedList::new(),
             subscribing: 0,
             inbound: BTreeMap::new(),
             exchanges: VecDeque::new(),

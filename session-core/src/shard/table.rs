@@ -1,6 +1,6 @@
 //! Tables addressed by small reused numbers.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use crate::ConnId;
 
@@ -146,5 +146,76 @@ impl<T: Named> Conns<T> {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.slots.iter().filter_map(|place| place.as_deref())
+    }
+}
+
+/// Subscriptions of one session in the order of their filters. Nearly all sessions have one or
+/// two, for which a tree would cost ten times the memory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct SortedList<V> {
+    entries: Vec<(Arc<str>, V)>,
+}
+
+impl<V> SortedList<V> {
+    pub(super) const fn new() -> Self {
+        Self { entries: Vec::new() }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&V> {
+        let at = self.find(key).ok()?;
+        self.entries.get(at).map(|(_, value)| value)
+    }
+
+    pub(super) fn contains_key(&self, key: &str) -> bool {
+        self.find(key).is_ok()
+    }
+
+    /// Puts a value under a key; true if the key is new.
+    pub(super) fn insert(&mut self, key: Arc<str>, value: V) -> bool {
+        match self.find(&key) {
+            Ok(at) => {
+                if let Some(entry) = self.entries.get_mut(at) {
+                    entry.1 = value;
+                }
+                false
+            }
+            Err(at) => {
+                reserve_sparingly(&mut self.entries);
+                self.entries.insert(at, (key, value));
+                true
+            }
+        }
+    }
+
+    /// Removes a key; true if it was there.
+    pub(super) fn remove(&mut self, key: &str) -> bool {
+        let found = self.find(key);
+        if let Ok(at) = found {
+            self.entries.remove(at);
+        }
+        found.is_ok()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &V)> {
+        self.entries.iter().map(|(key, value)| (key, value))
+    }
+
+    pub(super) fn into_keys(self) -> impl Iterator<Item = Arc<str>> {
+        self.entries.into_iter().map(|(key, _)| key)
+    }
+
+    fn find(&self, key: &str) -> Result<usize, usize> {
+        self.entries.binary_search_by(|(entry, _)| (**entry).cmp(key))
+    }
+}
+
+/// Makes room for one more entry: exactly that for the first few, since most lists stay so short.
+pub(super) fn reserve_sparingly<T>(list: &mut Vec<T>) {
+    if list.len() < 4 {
+        list.reserve_exact(1);
     }
 }

@@ -7,11 +7,70 @@ use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 type Index = u32;
 const ROOT: Index = 0;
 
+/// The literal levels below a node. Most nodes have one, for which a map would cost ten times the
+/// memory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Children {
+    None,
+    One(Box<[u8]>, Index),
+    Many(BTreeMap<Box<[u8]>, Index>),
+}
+
+impl Children {
+    fn get(&self, level: &[u8]) -> Option<Index> {
+        match self {
+            Self::One(name, index) if **name == *level => Some(*index),
+            Self::Many(map) => map.get(level).copied(),
+            _ => None,
+        }
+    }
+
+    fn insert(&mut self, level: &[u8], index: Index) {
+        match core::mem::replace(self, Self::None) {
+            Self::None => *self = Self::One(level.into(), index),
+            Self::One(name, first) => {
+                *self = Self::Many(BTreeMap::from([(name, first), (level.into(), index)]));
+            }
+            Self::Many(mut map) => {
+                map.insert(level.into(), index);
+                *self = Self::Many(map);
+            }
+        }
+    }
+
+    fn remove(&mut self, level: &[u8]) {
+        match self {
+            Self::Many(map) => {
+                map.remove(level);
+                if map.len() <= 1 {
+                    *self = match map.pop_first() {
+                        Some((name, index)) => Self::One(name, index),
+                        None => Self::None,
+                    };
+                }
+            }
+            Self::One(name, _) if **name == *level => *self = Self::None,
+            _ => {}
+        }
+    }
+
+    /// The children in descending order, as a stack wants them.
+    fn descending(&self) -> impl Iterator<Item = (&[u8], Index)> {
+        let (one, many) = match self {
+            Self::None => (None, None),
+            Self::One(name, index) => (Some((&**name, *index)), None),
+            Self::Many(map) => (None, Some(map)),
+        };
+        let many = many.into_iter().flat_map(|map| map.iter().rev());
+        one.into_iter().chain(many.map(|(name, index)| (&**name, *index)))
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Node<V> {
     parent: Index,
     level: Box<[u8]>,
-    children: BTreeMap<Box<[u8]>, Index>,
+    children: Children,
     plus: Option<Index>,
     hash: Option<Index>,
     value: Option<Box<V>>,
@@ -22,7 +81,7 @@ impl<V> Node<V> {
         Self {
             parent,
             level: level.into(),
-            children: BTreeMap::new(),
+            children: Children::None,
             plus: None,
             hash: None,
             value: None,
@@ -33,13 +92,13 @@ impl<V> Node<V> {
         match level {
             b"+" => self.plus,
             b"#" => self.hash,
-            _ => self.children.get(level).copied(),
+            _ => self.children.get(level),
         }
     }
 
     fn is_bare(&self) -> bool {
         self.value.is_none()
-            && self.children.is_empty()
+            && matches!(self.children, Children::None)
             && self.plus.is_none()
             && self.hash.is_none()
     }
@@ -104,7 +163,7 @@ impl<V> Tree<V> {
             match &*node.level {
                 b"+" => parent.plus = None,
                 b"#" => parent.hash = None,
-                level => drop(parent.children.remove(level)),
+                level => parent.children.remove(level),
             }
             at = node.parent;
         }
@@ -134,7 +193,7 @@ impl<V> Tree<V> {
             if wild && let Some(plus) = node.plus {
                 stack.push((plus, after));
             }
-            next = node.children.get(level).map(|child| (*child, after));
+            next = node.children.get(level).map(|child| (child, after));
         }
     }
 
@@ -157,14 +216,14 @@ impl<V> Tree<V> {
                     if let Some(value) = &node.value {
                         visit(value);
                     }
-                    let below = node.children.iter().rev().filter(|(name, _)| visible(name));
-                    stack.extend(below.map(|(_, child)| (*child, Some(rest))));
+                    let below = node.children.descending().filter(|(name, _)| visible(name));
+                    stack.extend(below.map(|(_, child)| (child, Some(rest))));
                 }
                 b"+" => {
-                    let below = node.children.iter().rev().filter(|(name, _)| visible(name));
-                    stack.extend(below.map(|(_, child)| (*child, after)));
+                    let below = node.children.descending().filter(|(name, _)| visible(name));
+                    stack.extend(below.map(|(_, child)| (child, after)));
                 }
-                _ => stack.extend(node.children.get(level).map(|child| (*child, after))),
+                _ => stack.extend(node.children.get(level).map(|child| (child, after))),
             }
         }
     }
@@ -203,7 +262,7 @@ impl<V> Tree<V> {
             match level {
                 b"+" => parent.plus = Some(index),
                 b"#" => parent.hash = Some(index),
-                _ => drop(parent.children.insert(level.into(), index)),
+                _ => parent.children.insert(level, index),
             }
         }
         index
