@@ -241,7 +241,7 @@ impl Shard {
             let existed = self
                 .sessions
                 .get(session)
-                .is_some_and(|session| session.subscriptions.contains_key(&**filter));
+                .is_some_and(|session| session.subscriptions.contains_key(filter));
             let reason = if existed {
                 let filter: Arc<str> = Arc::from(&**filter);
                 self.forget_subscription(cx, session, filter, Some(request));
