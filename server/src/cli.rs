@@ -44,7 +44,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log_level: Option<LogLevel>,
 
-    /// The number of worker threads, 1 to 1024. The default is one for each processor.
+    /// The number of worker threads, 1 to 1024. The default is one for every two
+    /// processors.
     #[arg(long, value_name = "N", value_parser = workers)]
     pub(crate) workers: Option<NonZeroU16>,
 }

@@ -115,10 +115,7 @@ fn start_log(level: LogLevel) {
 
 /// One shard for each worker thread.
 fn shards(config: &Config) -> Vec<ShardConfig> {
-    let processors = || thread::available_parallelism().map_or(1, usize::from);
-    let count = config
-        .workers
-        .map_or_else(|| u16::try_from(processors()).unwrap_or(cli::WORKERS_MAX), NonZeroU16::get);
+    let count = config.workers.map_or_else(default_workers, NonZeroU16::get);
     let map = ShardMap::new(count, TOPIC_LEVELS);
     let shard = |id: ShardId| ShardConfig {
         limits: config.limits.clone(),
@@ -126,6 +123,13 @@ fn shards(config: &Config) -> Vec<ShardConfig> {
         ..ShardConfig::new(id, map)
     };
     map.all().map(shard).collect()
+}
+
+/// A worker for every two processors. A message between two workers costs about half as much
+/// again as one that stays, and the kernel's share of the work wants processors too.
+fn default_workers() -> u16 {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    u16::try_from(processors.div_ceil(2)).unwrap_or(cli::WORKERS_MAX)
 }
 
 /// Every connection needs an open file, and most systems start programs with a low limit that
