@@ -141,12 +141,17 @@ impl Shard {
     }
 
     fn check_retained(&self) -> Result<(), Violation> {
-        let (mut count, mut size, mut empty) = (0_u32, 0_u64, false);
+        let (mut count, mut size, mut empty, mut armed) = (0_u32, 0_u64, false, true);
         self.retained.each(|retained| {
             count = count.saturating_add(1);
             size = size.saturating_add(retained.message.size() as u64);
             empty |= retained.message.payload().is_empty();
+            let topic = retained.message.topic();
+            armed &= retained
+                .expires()
+                .is_none_or(|expires| self.retained_expiry.contains(&(expires, topic.into())));
         });
+        ensure(armed, "the expiry of a retained message is armed")?;
         let same = count == self.retained_count && size == self.retained_bytes;
         ensure(same, "retained messages equal a recount")?;
         //= [MQTT-3.3.1-7]
@@ -321,6 +326,11 @@ mod tests {
             }),
             ("subscriptions equal a recount", |s| s.subscriptions = 0),
             ("retained messages equal a recount", |s| s.retained_count = 0),
+            ("the expiry of a retained message is armed", |s| {
+                let expiry = Properties::from_iter([codec::Property::MessageExpiryInterval(1)]);
+                s.retained.get_mut(b"a").expect("retained").message =
+                    Message::new("a", &expiry, b"x").expect("short");
+            }),
             ("no retained message is empty", |s| {
                 let empty = Message::new("a", &Properties::new(), b"").expect("short");
                 s.retained_bytes = empty.size() as u64;

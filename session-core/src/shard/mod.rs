@@ -78,6 +78,8 @@ pub struct Shard {
     retained: Tree<Retained>,
     retained_count: u32,
     retained_bytes: u64,
+    /// When retained messages with an expiry go, subscribers or not.
+    retained_expiry: BTreeSet<(Time, Box<[u8]>)>,
     timers: BTreeSet<(Time, Timer)>,
     /// Work in the order of its causes.
     jobs: VecDeque<Job>,
@@ -117,6 +119,7 @@ impl Shard {
             retained: Tree::new(),
             retained_count: 0,
             retained_bytes: 0,
+            retained_expiry: BTreeSet::new(),
             timers: BTreeSet::new(),
             jobs: VecDeque::new(),
             unrouted: VecDeque::new(),
@@ -167,7 +170,9 @@ impl Shard {
         if !self.jobs.is_empty() {
             return Some(Time(0));
         }
-        self.timers.first().map(|(time, _)| *time)
+        let timer = self.timers.first().map(|(time, _)| *time);
+        let expiry = self.retained_expiry.first().map(|(time, _)| *time);
+        timer.into_iter().chain(expiry).min()
     }
 
     /// A look inside.

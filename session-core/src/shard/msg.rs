@@ -114,6 +114,13 @@ pub struct Retained {
     pub at: Time,
 }
 
+impl Retained {
+    /// When it goes by itself; `None` for never.
+    pub(super) fn expires(&self) -> Option<Time> {
+        Some(self.at.plus_s(self.message.expiry_interval_s()?))
+    }
+}
+
 /// What shards say to one another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ShardMsg {

@@ -218,14 +218,20 @@ impl Shard {
         self.apply_retained_removed(retained.message.topic());
         self.retained_count = self.retained_count.saturating_add(1);
         self.retained_bytes = self.retained_bytes.saturating_add(retained.message.size() as u64);
-        let topic = retained.message.clone();
-        self.retained.entry(topic.topic(), || retained);
+        if let Some(expires) = retained.expires() {
+            self.retained_expiry.insert((expires, retained.message.topic().into()));
+        }
+        let message = retained.message.clone();
+        self.retained.entry(message.topic(), || retained);
     }
 
     pub(super) fn apply_retained_removed(&mut self, topic: &[u8]) {
         if let Some(old) = self.retained.remove(topic) {
             self.retained_count = self.retained_count.saturating_sub(1);
             self.retained_bytes = self.retained_bytes.saturating_sub(old.message.size() as u64);
+            if let Some(expires) = old.expires() {
+                self.retained_expiry.remove(&(expires, topic.into()));
+            }
         }
     }
 }

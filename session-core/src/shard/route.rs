@@ -390,12 +390,7 @@ impl Shard {
     fn retain(&mut self, cx: &mut Cx<'_>, publication: &Publication) -> ReasonCode {
         let topic = publication.message.topic();
         if publication.message.payload().is_empty() {
-            if self.retained.get(topic).is_some() {
-                if self.config.durable {
-                    self.log(cx, Record::RetainedRemoved { topic: topic.into() });
-                }
-                self.apply_retained_removed(topic);
-            }
+            self.remove_retained(cx, topic);
             return ReasonCode::Success;
         }
         if !self.has_room_to_retain(publication) {
@@ -411,6 +406,16 @@ impl Shard {
         }
         self.apply_retained(retained);
         ReasonCode::Success
+    }
+
+    pub(super) fn remove_retained(&mut self, cx: &mut Cx<'_>, topic: &[u8]) {
+        if self.retained.get(topic).is_none() {
+            return;
+        }
+        if self.config.durable {
+            self.log(cx, Record::RetainedRemoved { topic: topic.into() });
+        }
+        self.apply_retained_removed(topic);
     }
 
     /// Whether a message may be retained under the limits; the one it replaces makes room.

@@ -252,6 +252,7 @@ impl Session {
         self.queue_qos0_bytes = self.queue_qos0_bytes.saturating_sub(queued.bytes());
         if self.queue_qos0.is_empty() {
             self.queue_qos0 = VecDeque::new();
+            self.reported = false;
         }
         Some(queued)
     }

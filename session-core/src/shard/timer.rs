@@ -35,6 +35,7 @@ impl Shard {
     }
 
     pub(super) fn on_tick(&mut self, cx: &mut Cx<'_>) {
+        self.expire_retained(cx);
         while let Some((time, timer)) = self.timers.first().copied()
             && time <= cx.now
         {
@@ -49,6 +50,17 @@ impl Shard {
                     self.on_answer(cx, ticket, Answer::Refuse { reason });
                 }
             }
+        }
+    }
+
+    /// Removes retained messages that nobody asked for in time [MQTT-3.3.2-5].
+    fn expire_retained(&mut self, cx: &mut Cx<'_>) {
+        while let Some((time, topic)) = self.retained_expiry.pop_first() {
+            if time > cx.now {
+                self.retained_expiry.insert((time, topic));
+                return;
+            }
+            self.remove_retained(cx, &topic);
         }
     }
 
