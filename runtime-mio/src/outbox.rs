@@ -185,28 +185,34 @@ fn fill<'a>(
 /// only from its first queued frame to the write that empties it.
 pub(crate) struct Spare {
     buffers: Vec<Vec<u8>>,
+    /// Bytes of all of them.
+    kept: usize,
 }
 
 impl Spare {
-    /// Buffers kept.
-    const COUNT: usize = 256;
+    /// Bytes kept in all: enough for some thousand connections that are written to in one turn,
+    /// and little beside what such a worker has anyway.
+    const KEPT_MAX: usize = 8 * 1024 * 1024;
     /// Bytes of the largest buffer kept.
     const LARGEST: usize = 64 * 1024;
     /// Bytes of a new buffer.
     const SMALLEST: usize = 512;
 
-    pub(crate) fn new() -> Self {
-        Self { buffers: Vec::with_capacity(Self::COUNT) }
+    pub(crate) const fn new() -> Self {
+        Self { buffers: Vec::new(), kept: 0 }
     }
 
     fn take(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(Self::SMALLEST))
+        let Some(buffer) = self.buffers.pop() else { return Vec::with_capacity(Self::SMALLEST) };
+        self.kept -= buffer.capacity();
+        buffer
     }
 
     fn put(&mut self, mut buffer: Vec<u8>) {
         let size = buffer.capacity();
-        if size > 0 && size <= Self::LARGEST && self.buffers.len() < Self::COUNT {
+        if size > 0 && size <= Self::LARGEST && self.kept + size <= Self::KEPT_MAX {
             buffer.clear();
+            self.kept += size;
             self.buffers.push(buffer);
         }
     }
@@ -296,6 +302,21 @@ mod tests {
                 return;
             }
         }
+    }
+
+    #[test]
+    fn spare_buffers_are_bounded() {
+        let mut spare = Spare::new();
+        spare.put(Vec::with_capacity(Spare::LARGEST + 1));
+        assert_eq!(spare.kept, 0, "too large to be kept");
+        for _ in 0..1000 {
+            spare.put(Vec::with_capacity(Spare::LARGEST));
+        }
+        assert_eq!(spare.kept, Spare::KEPT_MAX);
+        while !spare.buffers.is_empty() {
+            spare.take();
+        }
+        assert_eq!(spare.kept, 0);
     }
 
     fn publish(topic: usize, size: usize) -> Frame {
