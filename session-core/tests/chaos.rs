@@ -403,12 +403,12 @@ fn run(shards: u16, seed: u64) -> usize {
 #[test]
 fn nothing_acknowledged_is_lost_and_qos_2_comes_once() {
     let mut acknowledged = 0;
-    for seed in 0..600 {
+    for seed in 0..200 {
         for shards in 1..=3 {
             let result = std::panic::catch_unwind(|| run(shards, seed));
             acknowledged +=
                 result.unwrap_or_else(|_| panic!("seed {seed} on {shards} shards fails"));
         }
     }
-    assert!(acknowledged > 10_000, "the runs did something: {acknowledged}");
+    assert!(acknowledged > 5_000, "the runs did something: {acknowledged}");
 }
