@@ -129,12 +129,8 @@ impl<'a> Line<'a> {
             self.skip(1);
             return Ok(TermValue::Any);
         }
-        if self.take("$") {
-            let name = self.take_while(is_field_char).to_owned();
-            if name.is_empty() {
-                return self.error("expected a name after `$`, such as `$w`");
-            }
-            return Ok(TermValue::Literal(Literal::Variable(name)));
+        if let Some(name) = self.variable() {
+            return Ok(TermValue::Literal(Literal::Variable(name.to_owned())));
         }
         let first = match self.bytes()? {
             Some(bytes) => Literal::Bytes(bytes),
@@ -152,6 +148,15 @@ impl<'a> Line<'a> {
             Some(second) => Ok(TermValue::Literal(Literal::Pair(first, second))),
             None => self.error("expected a text in quotes or x'…' after `:`"),
         }
+    }
+
+    /// `$name`; `$name/…` is a topic instead.
+    fn variable(&mut self) -> Option<&'a str> {
+        let name = self.rest.strip_prefix('$')?.split_whitespace().next()?;
+        let is_name = self.rest.as_bytes().get(1).is_some_and(|byte| !byte.is_ascii_whitespace())
+            && name.chars().all(is_field_char);
+        is_name.then(|| self.skip(1 + name.len()))?;
+        Some(name)
     }
 
     /// Characters up to white space, or up to a `:` that begins the second part of a pair.

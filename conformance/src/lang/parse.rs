@@ -248,9 +248,10 @@ impl Block<'_, '_> {
         loop {
             let (branch, end) = self.statements(Some(at))?;
             if let Some(first) = branch.first()
-                && !matches!(first.action, Action::Expect(..))
+                && !matches!(first.action, Action::Expect(..) | Action::Unordered(_))
             {
-                return Err(ParseError::new(first.at, "a branch begins with a `<` statement"));
+                let message = "a branch begins with a `<` statement or with `unordered`";
+                return Err(ParseError::new(first.at, message));
             }
             branches.push(branch);
             if end == Ended::Block {

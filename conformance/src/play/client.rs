@@ -85,9 +85,11 @@ impl Link {
                 self.has_connected = true;
                 self.keep_alive_s = connect.keep_alive_s;
                 let properties = &connect.properties;
-                self.receive_maximum = properties.receive_maximum().unwrap_or(65_535).into();
-                self.packet_bytes_max =
-                    properties.maximum_packet_size().map_or(u64::MAX, u64::from);
+                // 0 is no limit but an error, which the broker has to tell.
+                let receive_maximum = properties.receive_maximum().filter(|max| *max > 0);
+                self.receive_maximum = receive_maximum.unwrap_or(65_535).into();
+                let packet_bytes_max = properties.maximum_packet_size().filter(|max| *max > 0);
+                self.packet_bytes_max = packet_bytes_max.map_or(u64::MAX, u64::from);
             }
             Packet::PubAck(ack) | Packet::PubComp(ack) => {
                 self.in_flight.remove(&ack.packet_id.get());

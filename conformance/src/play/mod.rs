@@ -251,23 +251,33 @@ impl Player<'_> {
     }
 
     fn expect_raw(&mut self, client: usize, items: &[RawItem]) -> Result<(), Problem> {
-        let expected = build::raw(items, self.names);
+        let bytes = build::raw(items, self.names).len();
         loop {
             self.pull(client);
+            let is_there = self.raw_is_there(client, items);
             let link = self.clients[client].link.as_mut().expect("looked at before");
-            let same = |(byte, expected): (&u8, &Option<u8>)| expected.is_none_or(|e| e == *byte);
-            let is_prefix = link.inbox.iter().zip(&expected).all(same);
-            if is_prefix && link.inbox.len() >= expected.len() {
-                let shown = print::hexadecimal(&link.inbox[..expected.len()]);
-                link.take_raw(expected.len());
+            if is_there == Some(true) {
+                let shown = print::hexadecimal(&link.inbox[..bytes]);
+                link.take_raw(bytes);
                 self.trace.push(format!("{} < raw {shown}", self.clients[client].name));
                 return Ok(());
             }
-            let ended = link.ended;
-            if !is_prefix || ended || !self.world.advance()? {
+            if is_there == Some(false) || !self.advance()? {
                 let link = self.clients[client].link.as_ref().expect("looked at before");
                 return Problem::new(format!("received: {}", print::hexadecimal(&link.inbox)));
             }
+        }
+    }
+
+    /// Whether the next bytes are these; `None` if too few have come to tell.
+    fn raw_is_there(&self, client: usize, items: &[RawItem]) -> Option<bool> {
+        let expected = build::raw(items, self.names);
+        let link = self.clients[client].link.as_ref()?;
+        let same = |(byte, expected): (&u8, &Option<u8>)| expected.is_none_or(|e| e == *byte);
+        match link.inbox.iter().zip(&expected).all(same) {
+            true if link.inbox.len() >= expected.len() => Some(true),
+            true if !link.ended => None,
+            _ => Some(false),
         }
     }
 
@@ -347,6 +357,10 @@ impl Player<'_> {
     fn choose<'s>(&mut self, branches: &'s [Vec<Statement>]) -> Result<&'s [Statement], Problem> {
         let version = self.version;
         let first = |branch: &'s Vec<Statement>| branch.iter().find(|s| s.is_for(version));
+        let expects_nothing =
+            |s: &Statement| matches!(s.action, Action::Expect(_, Expected::Nothing));
+        let quiet = branches.iter().find(|branch| first(branch).is_none_or(expects_nothing));
+        let mut has_settled = false;
         loop {
             let mut is_open = false;
             for branch in branches {
@@ -356,25 +370,31 @@ impl Player<'_> {
                     Some(Some(false)) | None => {}
                 }
             }
-            if is_open && self.world.advance()? {
-                continue;
-            }
-            let is_quiet = |s: &Statement| matches!(s.action, Action::Expect(_, Expected::Nothing));
-            for branch in branches {
-                if first(branch).is_none_or(is_quiet) {
-                    return Ok(branch);
+            match quiet {
+                Some(branch) if has_settled => return Ok(branch),
+                Some(_) => {
+                    self.settle()?;
+                    has_settled = true;
                 }
+                None if is_open && self.advance()? => {}
+                None => return Err(self.no_branch(branches.iter().filter_map(first))),
             }
-            return Err(self.no_branch(branches.iter().filter_map(first)));
         }
     }
 
     /// Whether a `<` statement is met; `None` if that cannot be told yet.
     fn meets(&mut self, statement: &Statement) -> Result<Option<bool>, Problem> {
-        let Action::Expect(name, expected) = &statement.action else { return Ok(Some(false)) };
+        let (name, expected) = match &statement.action {
+            Action::Expect(name, expected) => (name, expected),
+            Action::Unordered(statements) => return self.meets_any(statements),
+            _ => return Ok(Some(false)),
+        };
         self.link(name)?;
         let client = self.client(name);
         self.pull(client);
+        if let Expected::Raw(items) = expected {
+            return Ok(self.raw_is_there(client, items));
+        }
         let Some(event) = self.peek(client) else { return Ok(None) };
         let version = self.clients[client].version;
         Ok(Some(match (expected, event) {
@@ -387,6 +407,18 @@ impl Player<'_> {
             }
             _ => false,
         }))
+    }
+
+    fn meets_any(&mut self, statements: &[Statement]) -> Result<Option<bool>, Problem> {
+        let mut is_open = false;
+        for statement in statements.iter().filter(|s| s.is_for(self.version)).collect::<Vec<_>>() {
+            match self.meets(statement)? {
+                Some(true) => return Ok(Some(true)),
+                Some(false) => {}
+                None => is_open = true,
+            }
+        }
+        Ok(if is_open { None } else { Some(false) })
     }
 
     fn no_branch<'s>(&mut self, firsts: impl Iterator<Item = &'s Statement>) -> Problem {
@@ -428,6 +460,14 @@ impl Player<'_> {
         }
     }
 
+    /// Lets the world go on, and takes what came for anybody: a world that has news goes no
+    /// further.
+    fn advance(&mut self) -> Result<bool, Problem> {
+        let has_news = self.world.advance()?;
+        (0..self.clients.len()).for_each(|client| self.pull(client));
+        Ok(has_news)
+    }
+
     fn peek(&mut self, client: usize) -> Option<Event> {
         self.pull(client);
         let client = &mut self.clients[client];
@@ -443,7 +483,7 @@ impl Player<'_> {
             if let Some(event) = self.peek(client) {
                 return Ok(Some(event));
             }
-            if !self.world.advance()? {
+            if !self.advance()? {
                 return Ok(None);
             }
         }
@@ -539,7 +579,7 @@ impl Player<'_> {
             self.pull(client);
             let version = self.clients[client].version;
             let Some(link) = &self.clients[client].link else { return Ok(()) };
-            if link.ended || link.fences_are_answered(version) || !self.world.advance()? {
+            if link.ended || link.fences_are_answered(version) || !self.advance()? {
                 return Ok(());
             }
         }
