@@ -267,8 +267,11 @@ impl Shard {
     }
 
     fn tell_stored(&mut self, cx: &mut Cx<'_>, origin: ShardId, flight: Flight, refused: bool) {
-        if flight != Flight::Unwatched {
-            self.tell(cx, origin, ShardMsg::Stored { flight, refused });
+        match flight {
+            Flight::Unwatched => {}
+            // An answer to ourselves does not queue behind other work.
+            flight if origin == self.config.id => self.on_stored(cx, flight, refused),
+            flight => self.tell(cx, origin, ShardMsg::Stored { flight, refused }),
         }
     }
 

@@ -137,11 +137,11 @@ impl<T: Named> Conns<T> {
 
     pub(super) fn remove(&mut self, id: ConnId) -> Option<Box<T>> {
         let place = self.slots.get_mut(id.slot as usize)?;
-        if place.as_ref().is_some_and(|value| value.name() == id) {
-            self.len = self.len.saturating_sub(1);
-            return place.take();
-        }
-        None
+        let value = place.take_if(|value| value.name() == id)?;
+        self.len = self.len.saturating_sub(1);
+        // What is gone leaves nothing behind: the table is again what it was before.
+        while self.slots.pop_if(|place| place.is_none()).is_some() {}
+        Some(value)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {

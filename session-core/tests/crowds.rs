@@ -1,0 +1,169 @@
+//! Crowds: many connections, many receivers, work that is too large for one call.
+
+use codec::{
+    Connect, Message, Packet, PacketId, Properties, ProtocolVersion, Publish, QoS, Subscribe,
+    SubscribeFilter, SubscriptionOptions,
+};
+use session_core::{
+    Cause, ConnId, Effect, Effects, Input, Origin, Shard, ShardConfig, ShardId, ShardMap, Time,
+    Transport,
+};
+
+fn started(config: ShardConfig) -> Shard {
+    let mut shard = Shard::new(config);
+    shard.start(Time(0), &mut Effects::new());
+    shard
+}
+
+fn config() -> ShardConfig {
+    ShardConfig::new(ShardId(0), ShardMap::new(1, 2))
+}
+
+fn open(shard: &mut Shard, slot: u32, effects: &mut Effects) -> ConnId {
+    let conn = ConnId { slot, epoch: 0 };
+    let origin = Origin {
+        listener: "test".into(),
+        peer: None,
+        transport: Transport::Tcp,
+        certificates: Vec::new(),
+    };
+    let input = Input::Opened { conn, origin: Box::new(origin), credit: 1 << 20 };
+    shard.handle(Time(0), input, effects);
+    conn
+}
+
+fn connect(shard: &mut Shard, slot: u32, effects: &mut Effects) -> ConnId {
+    let conn = open(shard, slot, effects);
+    let connect = Connect {
+        version: ProtocolVersion::V311,
+        bridge: false,
+        clean_start: true,
+        keep_alive_s: 0,
+        client_id: format!("client-{slot}").into(),
+        will: None,
+        user_name: None,
+        password: None,
+        properties: Properties::new(),
+    };
+    let packet = Packet::Connect(Box::new(connect));
+    shard.handle(Time(0), Input::Packet { conn, packet }, effects);
+    conn
+}
+
+fn subscribe(filter: &str) -> Packet {
+    Packet::Subscribe(Box::new(Subscribe {
+        packet_id: PacketId::new(1).expect("not zero"),
+        properties: Properties::new(),
+        filters: vec![SubscribeFilter {
+            filter: filter.into(),
+            options: SubscriptionOptions::default(),
+        }],
+    }))
+}
+
+fn publish(payload: &[u8], packet_id: u16) -> Packet {
+    let qos = if packet_id == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+    Packet::Publish(Publish {
+        dup: false,
+        qos,
+        retain: false,
+        packet_id: PacketId::new(packet_id),
+        topic_alias: None,
+        message: Message::new("t", &Properties::new(), payload).expect("short"),
+    })
+}
+
+/// U5-3.1.4-a
+#[test]
+fn a_hundred_thousand_silent_connections_leave_nothing_behind() {
+    let mut shard = started(config());
+    let before = shard.clone();
+    let mut effects = Effects::new();
+    for slot in 0..100_000 {
+        open(&mut shard, slot, &mut effects);
+    }
+    assert_eq!(shard.view().connections(), 100_000);
+    assert!(effects.is_empty(), "nothing is said to whoever says nothing");
+
+    let due = shard.next_timeout().expect("the connect timeout is armed");
+    assert_eq!(due, Time(config().limits.connect_timeout_ms));
+    shard.handle(Time(due.0 - 1), Input::Tick, &mut effects);
+    assert_eq!(effects, [], "not before its time");
+    shard.handle(due, Input::Tick, &mut effects);
+    let closed = effects
+        .iter()
+        .filter(|effect| matches!(effect, Effect::Close { cause: Cause::ConnectTimeout, .. }))
+        .count();
+    assert_eq!(closed, 100_000);
+    assert_eq!(shard, before, "the state is that from before they came");
+}
+
+#[test]
+fn large_fan_out_takes_several_calls_and_keeps_the_order() {
+    const RECEIVERS: u32 = 1000;
+    let mut config = config();
+    config.limits.deliveries_per_turn_max = 300;
+    let mut shard = started(config);
+    let mut effects = Effects::new();
+    for slot in 0..RECEIVERS {
+        let conn = connect(&mut shard, slot, &mut effects);
+        shard.handle(Time(0), Input::Packet { conn, packet: subscribe("t") }, &mut effects);
+    }
+    let publisher = connect(&mut shard, RECEIVERS, &mut effects);
+    effects.clear();
+
+    let mut received = vec![Vec::new(); RECEIVERS as usize];
+    let mut acknowledged = Vec::new();
+    let mut calls = 0;
+    let mut inputs = vec![publish(b"first", 1), publish(b"second", 2)].into_iter();
+    loop {
+        let input = match inputs.next() {
+            Some(packet) => Input::Packet { conn: publisher, packet },
+            None if shard.next_timeout().is_some() => Input::Tick,
+            None => break,
+        };
+        shard.handle(Time(0), input, &mut effects);
+        shard.check().expect("invariants");
+        calls += 1;
+        let sends: Vec<_> = effects.drain(..).collect();
+        assert!(sends.len() <= 301, "a call does bounded work");
+        for effect in sends {
+            let Effect::Send { conn, frame } = effect else { continue };
+            if conn == publisher {
+                acknowledged.push(received.iter().map(Vec::len).sum::<usize>());
+            } else {
+                received[conn.slot as usize].push(frame.payload().to_vec());
+            }
+        }
+    }
+    assert!(calls >= 7, "2000 deliveries, 300 a call: {calls}");
+    assert!(received.iter().all(|got| *got == [b"first".to_vec(), b"second".to_vec()]));
+    assert_eq!(acknowledged, [1000, 2000], "PUBACK comes after the last delivery");
+}
+
+/// What is sent to a client that reads nothing is bounded, and the rest is reported once.
+#[test]
+fn a_client_that_never_reads_is_sent_its_credit_and_no_more() {
+    let mut config = config();
+    config.limits.session_queue_max = 10;
+    let mut shard = started(config);
+    let mut effects = Effects::new();
+    let sleeper = connect(&mut shard, 0, &mut effects);
+    shard.handle(Time(0), Input::Packet { conn: sleeper, packet: subscribe("t") }, &mut effects);
+    let publisher = connect(&mut shard, 1, &mut effects);
+    effects.clear();
+    for _ in 0..100 {
+        let packet = publish(&[0; 100_000], 0);
+        shard.handle(Time(0), Input::Packet { conn: publisher, packet }, &mut effects);
+        shard.check().expect("invariants");
+    }
+    let sent = effects.iter().filter(|effect| matches!(effect, Effect::Send { .. })).count();
+    let notes = effects.iter().filter(|effect| matches!(effect, Effect::Note(_))).count();
+    assert_eq!((sent, notes), (11, 1), "1 MiB of credit and one message that began within it");
+
+    // It reads at last: what waited arrives, and the queue is empty again.
+    effects.clear();
+    let bytes = 11 * 100_009;
+    shard.handle(Time(0), Input::Sent { conn: sleeper, bytes }, &mut effects);
+    assert_eq!(effects.len(), 10);
+}
