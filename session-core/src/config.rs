@@ -139,7 +139,8 @@ pub struct Limits {
     pub session_queue_bytes_max: u64,
     /// What happens beyond these two.
     pub session_queue_full: QueueFull,
-    /// Publishes of one connection that are not routed yet, before it is paused.
+    /// Publishes of one connection that are not acknowledged yet, or of all that wait inside the
+    /// shard, before a publisher is paused.
     pub publishes_in_flight_max: u32,
     /// Publishes told to one other shard that it has not worked off, before publishers are paused.
     pub link_in_flight_max: u32,

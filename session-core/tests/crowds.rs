@@ -141,6 +141,39 @@ fn large_fan_out_takes_several_calls_and_keeps_the_order() {
     assert_eq!(acknowledged, [1000, 2000], "PUBACK comes after the last delivery");
 }
 
+/// A publisher that is faster than its fan-out is not read from until the shard has caught up.
+#[test]
+fn a_flood_into_a_large_fan_out_is_held_up() {
+    let mut config = config();
+    config.limits.deliveries_per_turn_max = 1;
+    config.limits.publishes_in_flight_max = 10;
+    let mut shard = started(config);
+    let mut effects = Effects::new();
+    for slot in 0..20 {
+        let conn = connect(&mut shard, slot, &mut effects);
+        shard.handle(Time(0), Input::Packet { conn, packet: subscribe("t") }, &mut effects);
+    }
+    let publisher = connect(&mut shard, 20, &mut effects);
+    effects.clear();
+    let pause = Effect::Pause { conn: publisher };
+    let mut published = 0;
+    while !effects.contains(&pause) {
+        let packet = publish(b"x", 0);
+        shard.handle(Time(0), Input::Packet { conn: publisher, packet }, &mut effects);
+        published += 1;
+        assert!(published <= 20, "it is paused some time");
+    }
+    let resume = Effect::Resume { conn: publisher };
+    while shard.next_timeout().is_some() {
+        assert!(!effects.contains(&resume), "not before all is delivered");
+        shard.handle(Time(0), Input::Tick, &mut effects);
+        shard.check().expect("invariants");
+    }
+    assert!(effects.contains(&resume));
+    let sent = effects.iter().filter(|effect| matches!(effect, Effect::Send { .. })).count();
+    assert_eq!(sent, published * 20);
+}
+
 /// What is sent to a client that reads nothing is bounded, and the rest is reported once.
 #[test]
 fn a_client_that_never_reads_is_sent_its_credit_and_no_more() {

@@ -92,14 +92,20 @@ impl Shard {
         }
     }
 
-    /// Another shard has worked something off: what waited for it goes on.
+    /// Another shard has worked something off.
     pub(super) fn on_credit(&mut self, cx: &mut Cx<'_>, from: ShardId, count: u32) {
-        let maximum = self.config.limits.link_in_flight_max;
         let Some(link) = self.links.get_mut(usize::from(from.0)) else { return };
         link.in_flight = link.in_flight.saturating_sub(count);
-        let has_room = link.in_flight <= maximum / 2;
         self.route_waiting(cx);
-        if has_room && self.unrouted.is_empty() {
+    }
+
+    /// Lets the publishers go on that waited for this shard or another to catch up.
+    pub(super) fn release_waiters(&mut self, cx: &mut Cx<'_>) {
+        let maximum = self.config.limits.link_in_flight_max / 2;
+        let caught_up = self.jobs.is_empty()
+            && self.unrouted.is_empty()
+            && self.links.iter().all(|link| link.in_flight <= maximum);
+        if caught_up {
             for conn in core::mem::take(&mut self.link_waiters) {
                 self.resume(cx, conn, paused::LINK);
             }

@@ -87,7 +87,7 @@ pub struct Shard {
     /// room.
     unrouted: VecDeque<Box<Publication>>,
     links: Vec<Link>,
-    /// Connections that wait for room in a link.
+    /// Publishers that wait for this shard or another to catch up.
     link_waiters: BTreeSet<ConnId>,
     /// SUBSCRIBE and UNSUBSCRIBE packets that the topics' owners have not all answered.
     waiters: BTreeMap<u32, Waiter>,
@@ -220,6 +220,9 @@ impl Shard {
                 Job::Msg(from, msg) => self.on_msg(cx, from, msg),
                 Job::Rest(from, delivery, begin) => self.deliver_all(cx, from, delivery, begin),
             }
+        }
+        if !self.link_waiters.is_empty() {
+            self.release_waiters(cx);
         }
     }
 

@@ -326,11 +326,12 @@ impl Shard {
         }
     }
 
-    /// Stops reading a publisher while another shard is far behind.
+    /// Stops reading a publisher while this shard or another is far behind.
     fn wait_for_links(&mut self, cx: &mut Cx<'_>, id: ConnId) {
-        let maximum = self.config.limits.link_in_flight_max;
-        let behind = self.links.iter().any(|link| link.in_flight >= maximum)
-            || self.unrouted.len() >= maximum as usize;
+        let limits = &self.config.limits;
+        let behind = self.links.iter().any(|link| link.in_flight >= limits.link_in_flight_max)
+            || self.unrouted.len() >= limits.link_in_flight_max as usize
+            || self.jobs.len() >= limits.publishes_in_flight_max as usize;
         if behind {
             self.link_waiters.insert(id);
             self.pause(cx, id, paused::LINK);
