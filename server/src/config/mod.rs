@@ -20,7 +20,7 @@ pub(crate) struct Config {
     pub(crate) listeners: Vec<(ListenUrl, Asker)>,
     /// Everybody may connect, even from other machines.
     pub(crate) allow_anonymous: bool,
-    /// Worker threads; absent: one for each processor.
+    /// Worker threads; absent: one for every two processors.
     pub(crate) workers: Option<NonZeroU16>,
     /// How much is logged.
     pub(crate) log_level: LogLevel,
