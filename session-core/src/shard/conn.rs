@@ -13,6 +13,9 @@ use super::{
 };
 use crate::{ConnId, Grants, Origin, Ticket, Time};
 
+/// No packet can be larger: four bytes of Remaining Length, and what they count.
+pub(super) const PACKET_BYTES_MAX: u32 = 268_435_460;
+
 /// How far a connection has come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
@@ -104,7 +107,7 @@ impl Conn {
             deadline: None,
             heard: now,
             silence_ms: 0,
-            packet_max: u32::MAX,
+            packet_max: PACKET_BYTES_MAX,
             window: u16::MAX,
             problem_info: true,
             grants: Grants::All,

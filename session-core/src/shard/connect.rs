@@ -10,7 +10,7 @@ use codec::{
 
 use super::{
     Cx, Shard,
-    conn::{Conn, Phase, paused},
+    conn::{Conn, PACKET_BYTES_MAX, Phase, paused},
     record::Record,
     table::SessionId,
     timer::Timer,
@@ -39,7 +39,8 @@ impl Shard {
         match (&conn.phase, packet) {
             (Phase::Opened, Packet::Connect(connect)) => {
                 conn.version = connect.version;
-                conn.packet_max = connect.properties.maximum_packet_size().unwrap_or(u32::MAX);
+                conn.packet_max =
+                    connect.properties.maximum_packet_size().unwrap_or(PACKET_BYTES_MAX);
                 self.on_connect(cx, id, connect);
             }
             (Phase::Authenticating { ticket: None, .. }, Packet::Auth(auth)) => {
