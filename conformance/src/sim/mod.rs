@@ -33,7 +33,7 @@ pub use sweep::{Run, sweep};
 const BEGINNING: Time = Time(1_000_000);
 
 /// Steps without rest after which the simulation gives up.
-const STEPS_MAX: usize = 1_000_000;
+const STEPS_MAX: usize = 100_000;
 
 /// A simulated broker with its clients' connections.
 #[derive(Clone, Debug)]

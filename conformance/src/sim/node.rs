@@ -26,6 +26,8 @@ pub(super) struct Node {
     gone: BTreeSet<ConnId>,
     last_epoch: u32,
     log: Vec<Record>,
+    /// The records that were there at the start; the shard numbers those behind them from 1.
+    recovered: usize,
     /// The records of the log that are durable.
     durable: usize,
     answers: Vec<(Ticket, Answer)>,
@@ -66,6 +68,7 @@ impl Node {
             gone: BTreeSet::new(),
             last_epoch: 0,
             log,
+            recovered: durable,
             durable,
             answers: Vec::new(),
         };
@@ -158,7 +161,10 @@ impl Node {
     /// The log is durable at least one record further.
     pub(super) fn persisted(&mut self, now: Time, rng: &mut Rng) -> Deeds {
         self.durable += 1 + rng.below(self.log.len() - self.durable);
-        self.handle(now, Input::Persisted { through: CommitSeq(self.durable as u64) })
+        self.handle(
+            now,
+            Input::Persisted { through: CommitSeq((self.durable - self.recovered) as u64) },
+        )
     }
 
     pub(super) fn tick(&mut self, now: Time) -> Deeds {
@@ -196,10 +202,9 @@ impl Node {
             Effect::Ask { ticket, request } => Deed::Ask(ticket, request),
             Effect::Persist { seq, record } => {
                 self.log.push(*record);
-                if seq.0 != self.log.len() as u64 {
-                    return Err(
-                        self.violation(&format!("it numbers record {} {seq:?}", self.log.len()))
-                    );
+                let number = (self.log.len() - self.recovered) as u64;
+                if seq.0 != number {
+                    return Err(self.violation(&format!("it numbers record {number} {seq:?}")));
                 }
                 return Ok(None);
             }

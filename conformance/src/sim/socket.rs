@@ -127,8 +127,9 @@ impl Socket {
         }
     }
 
-    /// The broker is dead.
+    /// The broker is dead, and the player looks at none of its connections again.
     pub(super) fn breaks(&mut self) {
+        self.client_has_closed = true;
         self.end = End::Closed;
         self.output.clear();
         self.broker_has_closed = true;
