@@ -1,7 +1,6 @@
 //! Scenarios for MQTT brokers: their language, and the player that plays them in memory or over
 //! sockets. The language is described in `spec-tests/README.md`.
 
-pub mod bench;
 pub mod lang;
 pub mod live;
 pub mod play;
