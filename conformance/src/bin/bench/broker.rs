@@ -13,8 +13,8 @@ use crate::Result;
 
 /// Which program, and where it is.
 pub(crate) enum Kind {
-    /// Ours.
-    Cairnmq(PathBuf),
+    /// Ours, with so many worker threads if not its default.
+    Cairnmq(PathBuf, Option<u16>),
     /// The one to compare with.
     Mosquitto(PathBuf),
 }
@@ -33,7 +33,7 @@ impl Kind {
 
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Kind::Cairnmq(_) => "cairnmq",
+            Kind::Cairnmq(..) => "cairnmq",
             Kind::Mosquitto(_) => "mosquitto",
         }
     }
@@ -53,10 +53,13 @@ impl Broker {
         // mosquitto cannot say which port it was given, so one that is free is looked up first.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let (mut command, file) = match kind {
-            Kind::Cairnmq(path) => {
+            Kind::Cairnmq(path, workers) => {
                 let mut command = Command::new(path);
                 let url = format!("tcp://{address}");
                 command.args(["--listen", &url, "--log-level", "error"]);
+                if let Some(workers) = workers {
+                    command.args(["--workers", &workers.to_string()]);
+                }
                 (command, None)
             }
             Kind::Mosquitto(path) => {

@@ -59,6 +59,10 @@ struct Arguments {
     #[arg(long)]
     broker: Option<PathBuf>,
 
+    /// The number of cairnmq's worker threads, if not its default
+    #[arg(long)]
+    workers: Option<u16>,
+
     /// Only see that everything works: one short round
     #[arg(long)]
     smoke: bool,
@@ -97,7 +101,8 @@ fn run(mut arguments: Arguments) -> Result<bool> {
         arguments.scenario = Scenario::value_variants().to_vec();
     }
     broker::raise_open_files();
-    let kinds = [Kind::Cairnmq(our_binary(arguments.broker.take())?), Kind::mosquitto()?];
+    let binary = our_binary(arguments.broker.take())?;
+    let kinds = [Kind::Cairnmq(binary, arguments.workers), Kind::mosquitto()?];
     let mut report = Report::new(&kinds);
     for &scenario in &arguments.scenario {
         let Some(shape) = shape(scenario) else {
