@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 
 use bytes::Bytes;
-use codec::{Auth, Frame, Packet, Property, ReasonCode};
+use codec::{Auth, Frame, Packet, PacketType, Property, ReasonCode};
 
 use super::{
     Cx, Shard,
@@ -122,7 +122,12 @@ impl Shard {
                 self.send_auth(cx, id, ReasonCode::ContinueAuthentication, data);
             }
             //= [MQTT-4.12.1-2]
-            Answer::Refuse { reason } => self.refuse(cx, id, reason),
+            Answer::Refuse { reason } => {
+                // Some reasons can be said in CONNACK alone (table 3-10 of 5.0).
+                let can_be_said = reason.allowed_in(PacketType::Disconnect);
+                let said = if can_be_said { reason } else { ReasonCode::NotAuthorized };
+                self.refuse(cx, id, said);
+            }
         }
     }
 

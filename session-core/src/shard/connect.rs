@@ -200,7 +200,14 @@ impl Shard {
 
     fn judge_principal(&self, connect: &Connect, who: &Principal) -> Result<(), ReasonCode> {
         let limits = &self.config.limits;
-        if self.conns.len() > limits.connections_max as usize {
+        // Who takes its own session over brings no further connection.
+        let taken_over = self
+            .by_client
+            .get(&connect.client_id)
+            .and_then(|id| self.sessions.get(*id))
+            .is_some_and(|session| session.conn.is_some());
+        let connections = self.conns.len().saturating_sub(usize::from(taken_over));
+        if connections > limits.connections_max as usize {
             return Err(ReasonCode::QuotaExceeded);
         }
         let is_new = !self.by_client.contains_key(&connect.client_id);

@@ -110,6 +110,11 @@ impl Shard {
 
     /// Drops the oldest waiting messages until there is room; false if that cannot help.
     fn make_room(&mut self, cx: &mut Cx<'_>, id: SessionId, queued: &Queued) -> bool {
+        // What could not even be there alone costs no other message its place.
+        let bytes = u64::try_from(queued.message.size()).unwrap_or(u64::MAX);
+        if bytes > self.config.limits.session_queue_bytes_max {
+            return false;
+        }
         while let Some(session) = self.sessions.get(id) {
             if !session.is_full(&queued.message, &self.config.limits) {
                 return true;
@@ -148,14 +153,22 @@ impl Shard {
         // A PUBREL is not held back by the window [MQTT-3.3.4-10]; it takes a place in it all the
         // same, as its exchange began with a PUBLISH.
         let window_open = session.window_used < conn.window;
-        let conn = conn.id;
         let next = session.exchanges.iter().find(|exchange| {
             !exchange.sent && (window_open || matches!(exchange.stage, Stage::Released))
         });
         let Some(exchange) = next else { return false };
         let (packet_id, stage) = (exchange.packet_id, exchange.stage.clone());
+        let too_large = matches!(&stage, Stage::Published(queued) if !fits(conn, queued, 0));
+        let conn = conn.id;
         session.mark_sent(packet_id);
         match stage {
+            //= [MQTT-3.1.2-25] this connection takes less than the earlier one did.
+            Stage::Published(_) if too_large => {
+                if self.logs(id) {
+                    self.log(cx, Record::Acknowledged { session: id, packet_id });
+                }
+                self.apply_acknowledged(id, packet_id);
+            }
             //= [MQTT-3.3.1-1] [MQTT-4.9.0-2]
             Stage::Published(queued) => {
                 let how = Sending { packet_id: Some(packet_id), dup: true };
@@ -228,6 +241,11 @@ fn is_deliverable(conn: &Conn, queued: &Queued, now: Time) -> bool {
     if !conn.grants.may_receive(queued.message.topic_str()) {
         return false;
     }
+    fits(conn, queued, left_s)
+}
+
+/// Whether a message is within the connection's Maximum Packet Size `[MQTT-3.1.2-24]`.
+fn fits(conn: &Conn, queued: &Queued, left_s: u32) -> bool {
     // The layout's own size bounds what the frame adds: a header, identifiers and an alias.
     if queued.message.size().saturating_add(32) <= conn.packet_max as usize
         && queued.extra.is_none()

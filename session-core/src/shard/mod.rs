@@ -94,6 +94,8 @@ pub struct Shard {
     /// Open questions.
     tickets: BTreeMap<Ticket, ConnId>,
     last_ticket: u64,
+    /// The number of the last SUBSCRIBE or UNSUBSCRIBE that waits or waited for topics' owners.
+    last_request: u32,
     last_assigned: u64,
     stopping: bool,
     /// The last record given to the log, and the last known to be durable.
@@ -128,6 +130,7 @@ impl Shard {
             waiters: BTreeMap::new(),
             tickets: BTreeMap::new(),
             last_ticket: 0,
+            last_request: 0,
             last_assigned: 0,
             stopping: false,
             committed: CommitSeq(0),

@@ -128,7 +128,13 @@ impl Shard {
             reason = self.retain(cx, publication);
         }
         if reason.is_error() {
-            return self.tell_routed(cx, publication, 0, reason);
+            if matches!(publication.flight, Flight::Ack { .. }) {
+                return self.tell_routed(cx, publication, 0, reason);
+            }
+            // The publisher cannot be told any more (QoS 0, a Will) or was promised delivery
+            // (PUBREC): the message goes out and is not retained, nor is what it replaces.
+            self.remove_retained(cx, publication.message.topic());
+            reason = ReasonCode::Success;
         }
         let mut targets = core::mem::take(&mut self.scratch);
         let shares = self.find_targets(publication, &mut targets);

@@ -291,8 +291,9 @@ impl Shard {
         packet_id: PacketId,
         subscribe: bool,
     ) -> u32 {
-        let last = self.waiters.last_key_value().map_or(0, |(request, _)| *request);
-        let request = last.wrapping_add(1);
+        // Never one of before: an answer to a packet of a dead connection may still be on its way.
+        self.last_request = self.last_request.wrapping_add(1);
+        let request = self.last_request;
         let reasons = Vec::new();
         let waiter = Waiter { conn, session, packet_id, subscribe, reasons, answers: 0 };
         self.waiters.insert(request, waiter);
