@@ -114,8 +114,12 @@ pub(crate) fn connect_many(broker: SocketAddr, numbers: Range<u32>) -> Result<Ve
 /// Connects from the loopback address that is due to the `number`th connection.
 fn connect(broker: SocketAddr, number: u32, id: &str) -> Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    let source = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + number / PER_SOURCE);
-    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    if number >= PER_SOURCE {
+        let source = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + number / PER_SOURCE);
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+    }
+    // Closing resets the connection, so that no port is kept from the next run for a minute.
+    socket.set_linger(Some(Duration::ZERO))?;
     socket.set_tcp_nodelay(true)?;
     socket.set_read_timeout(Some(Duration::from_secs(10)))?;
     socket.connect(&broker.into()).map_err(|error| format!("connection {number}: {error}"))?;
