@@ -48,8 +48,20 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// Starts a broker and waits until it takes connections.
+    /// Starts a broker and waits until it takes connections. The port that was free may be taken
+    /// before the broker has it, so a few are tried.
     pub(crate) fn start(kind: &Kind) -> Result<Broker> {
+        let mut attempt = Self::try_start(kind);
+        for _ in 0..4 {
+            if attempt.is_ok() {
+                break;
+            }
+            attempt = Self::try_start(kind);
+        }
+        attempt
+    }
+
+    fn try_start(kind: &Kind) -> Result<Broker> {
         // mosquitto cannot say which port it was given, so one that is free is looked up first.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let (mut command, file) = match kind {
