@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -86,6 +86,11 @@ fn a_signal_stops_in_good_order() {
     for signal in ["-TERM", "-INT"] {
         let mut broker = Broker::start(&["--listen", "tcp://127.0.0.1:0", "--workers", "2"]);
         let mut client = broker.connect();
+        // A connection that still waits to be accepted would be reset by the kernel.
+        client.write_all(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01c").unwrap();
+        let mut connack = [0; 4];
+        client.read_exact(&mut connack).expect("CONNACK");
+        assert_eq!(connack, [0x20, 2, 0, 0]);
         assert_eq!(broker.stop(signal).code(), Some(0));
         let mut rest = Vec::new();
         client.read_to_end(&mut rest).expect("the connection is closed, not reset");

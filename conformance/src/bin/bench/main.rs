@@ -114,7 +114,7 @@ fn run(mut arguments: Arguments) -> Result<bool> {
             report.row(&shape, qos, &rows);
         }
     }
-    Ok(report.finish())
+    Ok(report.finish(arguments.smoke))
 }
 
 /// Measures the brokers in turn, A B A B: what else the machine does meanwhile hits both.
