@@ -109,15 +109,16 @@ impl Shard {
         self.send(cx, id, if fits { full } else { plain });
     }
 
-    /// Sends a packet with a Reason String if there is one to say and it fits.
+    /// Sends a packet with a Reason String if there is one to say and it fits; false if not even
+    /// the plain packet is within the client's Maximum Packet Size.
     pub(super) fn send_explained(
         &mut self,
         cx: &mut Cx<'_>,
         id: ConnId,
         why: Option<&str>,
         make: impl Fn(Properties) -> Packet,
-    ) {
-        let Some(conn) = self.conns.get(id) else { return };
+    ) -> bool {
+        let Some(conn) = self.conns.get(id) else { return false };
         let (version, packet_max) = (conn.version, conn.packet_max as usize);
         if version.is_v5()
             && let Some(why) = why
@@ -125,13 +126,16 @@ impl Shard {
             let properties = Properties::from_iter([Property::ReasonString(why.into())]);
             let full = Frame::Packet(version, Box::new(make(properties)));
             if full.len() <= packet_max {
-                return self.send(cx, id, full);
+                self.send(cx, id, full);
+                return true;
             }
         }
         let plain = Frame::Packet(version, Box::new(make(Properties::new())));
         //= [MQTT-3.1.2-24] a packet that cannot be made small enough is not sent at all.
-        if plain.len() <= packet_max {
+        let fits = plain.len() <= packet_max;
+        if fits {
             self.send(cx, id, plain);
         }
+        fits
     }
 }

@@ -285,13 +285,7 @@ impl Shard {
     /// it, and a member that is gone or has a full window is passed over.
     fn offer(&mut self, cx: &mut Cx<'_>, mut offer: Offer) -> Offered {
         while let Some(member) = self.next_member(&offer) {
-            let target = Target {
-                who: member.who,
-                qos: member.subscription.options.qos,
-                retain: member.subscription.options.retain_as_published && offer.publication.retain,
-                ids: Ids::of(member.subscription.id),
-                share: Some(offer.share.clone()),
-            };
+            let target = share_target(&member, &offer);
             if member.who.shard != self.config.id {
                 let to = member.who.shard;
                 let msg = ShardMsg::Offer { target: Box::new(target), offer: Box::new(offer) };
@@ -321,13 +315,7 @@ impl Shard {
         else {
             return Offered::Here;
         };
-        let target = Target {
-            who: member.who,
-            qos: member.subscription.options.qos,
-            retain: member.subscription.options.retain_as_published && offer.publication.retain,
-            ids: Ids::of(member.subscription.id),
-            share: Some(offer.share.clone()),
-        };
+        let target = share_target(&member, &offer);
         if best.who.shard == self.config.id {
             return self.deliver_shared(cx, &offer, target);
         }
@@ -448,6 +436,19 @@ impl Shard {
             }
         });
         found
+    }
+}
+
+/// What a member of a share group is to get of an offer.
+fn share_target(member: &Subscriber, offer: &Offer) -> Target {
+    let Subscription { options, id } = member.subscription;
+    Target {
+        who: member.who,
+        //= [MQTT-4.8.2-3]
+        qos: options.qos,
+        retain: options.retain_as_published && offer.publication.retain,
+        ids: Ids::of(id),
+        share: Some(offer.share.clone()),
     }
 }
 

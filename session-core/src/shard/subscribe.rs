@@ -314,7 +314,7 @@ impl Shard {
         let problem_info = self.conns.get(conn).is_some_and(|conn| conn.problem_info);
         let why = reasons.iter().find(|reason| reason.is_error()).map(|reason| reason.name());
         //= [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.10.4-4] [MQTT-3.10.4-5]
-        self.send_explained(cx, conn, why.filter(|_| problem_info), |properties| {
+        let sent = self.send_explained(cx, conn, why.filter(|_| problem_info), |properties| {
             let reasons = reasons.clone();
             if subscribe {
                 Packet::SubAck(SubAck { packet_id, properties, reasons }.into())
@@ -322,6 +322,10 @@ impl Shard {
                 Packet::UnsubAck(UnsubAck { packet_id, properties, reasons }.into())
             }
         });
+        if !sent {
+            // The client would wait for its answer for ever.
+            return self.refuse(cx, conn, ReasonCode::PacketTooLarge);
+        }
         if subscribe {
             if let Some(session) = self.sessions.get_mut(session) {
                 session.subscribing = session.subscribing.saturating_sub(1);
