@@ -72,9 +72,12 @@ impl Shard {
     fn check_session(&self, id: SessionId, session: &Session) -> Result<(), Violation> {
         let named = self.by_client.get(&session.client_id) == Some(&id);
         ensure(named, "a session is found by its Client Identifier")?;
-        ensure(session.queue_bytes == bytes(&session.queue), "queued bytes equal a recount")?;
-        let qos0 = bytes(&session.queue_qos0);
-        ensure(session.queue_qos0_bytes == qos0, "queued QoS 0 bytes equal a recount")?;
+        ensure(
+            session.queue.bytes == bytes(&session.queue.messages),
+            "queued bytes equal a recount",
+        )?;
+        let qos0 = bytes(&session.queue_qos0.messages);
+        ensure(session.queue_qos0.bytes == qos0, "queued QoS 0 bytes equal a recount")?;
         match session.conn {
             Some(conn) => {
                 let connected = self.conns.get(conn).and_then(Conn::session) == Some(id);
@@ -274,15 +277,15 @@ mod tests {
                 s.conns.get_mut(CONN).expect("open").inbound_used = 3;
             }),
             ("a session is found by its Client Identifier", |s| s.by_client.clear()),
-            ("queued bytes equal a recount", |s| only(s).queue_bytes = 0),
-            ("queued QoS 0 bytes equal a recount", |s| only(s).queue_qos0_bytes = 9),
+            ("queued bytes equal a recount", |s| only(s).queue.bytes = 0),
+            ("queued QoS 0 bytes equal a recount", |s| only(s).queue_qos0.bytes = 9),
             ("a session and its connection know each other", |s| {
                 s.conns.remove(CONN);
             }),
             ("nothing of QoS 0 waits for the absent", |s| {
                 s.handle(Time(0), Input::Closed { conn: CONN }, &mut Vec::new());
-                let queued = only(s).queue[0].clone();
-                only(s).push_qos0(queued);
+                let queued = only(s).queue.messages[0].clone();
+                only(s).queue_qos0.push(queued);
             }),
             ("a session without expiry ends with its connection", |s| {
                 s.handle(Time(0), Input::Closed { conn: CONN }, &mut Vec::new());
@@ -294,7 +297,7 @@ mod tests {
             }),
             ("the Will of an absent client is armed", |s| {
                 s.handle(Time(0), Input::Closed { conn: CONN }, &mut Vec::new());
-                let message = only(s).queue[0].message.clone();
+                let message = only(s).queue.messages[0].message.clone();
                 let (qos, retain) = (QoS::AtMostOnce, false);
                 let will = codec::Will { qos, retain, delay_s: 5, message };
                 only(s).will =
@@ -314,8 +317,8 @@ mod tests {
                 s.conns.get_mut(CONN).expect("open").window = 0;
             }),
             ("QoS 0 does not wait for an open socket", |s| {
-                let queued = only(s).queue[0].clone();
-                only(s).push_qos0(queued);
+                let queued = only(s).queue.messages[0].clone();
+                only(s).queue_qos0.push(queued);
             }),
             ("a message does not wait for an open window", |s| {
                 s.conns.get_mut(CONN).expect("open").window = 2;

@@ -168,7 +168,7 @@ impl Shard {
                 self.reoffer(cx, queued);
             }
         }
-        for queued in queue {
+        for queued in queue.messages {
             self.reoffer(cx, queued);
         }
     }

@@ -64,8 +64,8 @@ impl Shard {
         if session.subscribing == 0 && session.queue_qos0.is_empty() && conn.credit > 0 {
             return self.send_publish(cx, id, &queued, Sending { packet_id: None, dup: false });
         }
-        if !session.is_full_qos0(&queued.message, &self.config.limits) {
-            return session.push_qos0(queued);
+        if !session.queue_qos0.is_full(&queued.message, &self.config.limits) {
+            return session.queue_qos0.push(queued);
         }
         if !session.reported {
             session.reported = true;
@@ -77,7 +77,7 @@ impl Shard {
     /// Adds a QoS 1 or 2 message to a session's queue and sends what can be sent.
     fn enqueue(&mut self, cx: &mut Cx<'_>, id: SessionId, queued: Queued) -> bool {
         let Some(session) = self.sessions.get_mut(id) else { return true };
-        if session.is_full(&queued.message, &self.config.limits) {
+        if session.queue.is_full(&queued.message, &self.config.limits) {
             self.report_full(cx, id);
             if self.config.limits.session_queue_full == QueueFull::Reject
                 || !self.make_room(cx, id, &queued)
@@ -116,7 +116,7 @@ impl Shard {
             return false;
         }
         while let Some(session) = self.sessions.get(id) {
-            if !session.is_full(&queued.message, &self.config.limits) {
+            if !session.queue.is_full(&queued.message, &self.config.limits) {
                 return true;
             }
             if session.queue.is_empty() {
@@ -184,7 +184,7 @@ impl Shard {
     /// Begins the exchange of the first waiting message.
     fn send_next(&mut self, cx: &mut Cx<'_>, id: SessionId) -> bool {
         let Some(session) = self.sessions.get(id) else { return false };
-        let Some(queued) = session.queue.front() else { return false };
+        let Some(queued) = session.queue.messages.front() else { return false };
         let Some(conn) = session.conn.and_then(|conn| self.conns.get(conn)) else { return false };
         if session.subscribing > 0 || session.unsent > 0 || conn.credit <= 0 {
             return false;

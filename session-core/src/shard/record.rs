@@ -168,7 +168,7 @@ impl Shard {
 
     pub(super) fn apply_enqueued(&mut self, id: SessionId, queued: Queued) {
         if let Some(session) = self.sessions.get_mut(id) {
-            session.push(queued);
+            session.queue.push(queued);
         }
     }
 
@@ -265,6 +265,7 @@ fn session_records(id: SessionId, session: &Session) -> Vec<Record> {
     records.extend(
         session
             .queue
+            .messages
             .iter()
             .map(|queued| Record::Enqueued { session: id, queued: Box::new(queued.clone()) }),
     );

@@ -95,6 +95,45 @@ impl Queued {
     }
 }
 
+/// Messages in order, and their size.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Queue {
+    pub(super) messages: VecDeque<Queued>,
+    pub(super) bytes: u64,
+}
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Whether one more message of this size breaks a limit.
+    pub(super) fn is_full(&self, message: &Message, limits: &Limits) -> bool {
+        let bytes = u64::try_from(message.size()).unwrap_or(u64::MAX);
+        self.len() >= limits.session_queue_max as usize
+            || self.bytes.saturating_add(bytes) > limits.session_queue_bytes_max
+    }
+
+    pub(super) fn push(&mut self, queued: Queued) {
+        self.bytes = self.bytes.saturating_add(queued.bytes());
+        self.messages.push_back(queued);
+    }
+
+    fn pop(&mut self) -> Option<Queued> {
+        let queued = self.messages.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(queued.bytes());
+        if self.is_empty() {
+            // An idle session keeps no buffer.
+            self.messages = VecDeque::new();
+        }
+        Some(queued)
+    }
+}
+
 /// Seconds left of a message's expiry; `None` once it has expired. A message without expiry has
 /// for ever (and the value is not written).
 pub(super) fn expiry_left_s(message: &Message, at: Time, now: Time) -> Option<u32> {
@@ -179,11 +218,9 @@ pub(super) struct Session {
     pub(super) window_used: u16,
     pub(super) next_packet_id: u16,
     /// QoS 1 and 2 messages that wait for their first transmission.
-    pub(super) queue: VecDeque<Queued>,
-    pub(super) queue_bytes: u64,
+    pub(super) queue: Queue,
     /// QoS 0 messages that wait for the socket.
-    pub(super) queue_qos0: VecDeque<Queued>,
-    pub(super) queue_qos0_bytes: u64,
+    pub(super) queue_qos0: Queue,
     /// The overflow of the queue was reported.
     pub(super) reported: bool,
 }
@@ -204,56 +241,21 @@ impl Session {
             unsent: 0,
             window_used: 0,
             next_packet_id: 1,
-            queue: VecDeque::new(),
-            queue_bytes: 0,
-            queue_qos0: VecDeque::new(),
-            queue_qos0_bytes: 0,
+            queue: Queue::default(),
+            queue_qos0: Queue::default(),
             reported: false,
         }
     }
 
-    /// Whether one more message of this size breaks a limit of the queue.
-    pub(super) fn is_full(&self, message: &Message, limits: &Limits) -> bool {
-        let bytes = u64::try_from(message.size()).unwrap_or(u64::MAX);
-        self.queue.len() >= limits.session_queue_max as usize
-            || self.queue_bytes.saturating_add(bytes) > limits.session_queue_bytes_max
-    }
-
-    /// The same for QoS 0.
-    pub(super) fn is_full_qos0(&self, message: &Message, limits: &Limits) -> bool {
-        let bytes = u64::try_from(message.size()).unwrap_or(u64::MAX);
-        self.queue_qos0.len() >= limits.session_queue_max as usize
-            || self.queue_qos0_bytes.saturating_add(bytes) > limits.session_queue_bytes_max
-    }
-
-    pub(super) fn push(&mut self, queued: Queued) {
-        self.queue_bytes = self.queue_bytes.saturating_add(queued.bytes());
-        self.queue.push_back(queued);
-    }
-
     pub(super) fn pop(&mut self) -> Option<Queued> {
-        let queued = self.queue.pop_front()?;
-        self.queue_bytes = self.queue_bytes.saturating_sub(queued.bytes());
-        if self.queue.is_empty() {
-            // An idle session keeps no buffer.
-            self.queue = VecDeque::new();
-            self.reported = false;
-        }
+        let queued = self.queue.pop()?;
+        self.reported &= !self.queue.is_empty();
         Some(queued)
     }
 
-    pub(super) fn push_qos0(&mut self, queued: Queued) {
-        self.queue_qos0_bytes = self.queue_qos0_bytes.saturating_add(queued.bytes());
-        self.queue_qos0.push_back(queued);
-    }
-
     pub(super) fn pop_qos0(&mut self) -> Option<Queued> {
-        let queued = self.queue_qos0.pop_front()?;
-        self.queue_qos0_bytes = self.queue_qos0_bytes.saturating_sub(queued.bytes());
-        if self.queue_qos0.is_empty() {
-            self.queue_qos0 = VecDeque::new();
-            self.reported = false;
-        }
+        let queued = self.queue_qos0.pop()?;
+        self.reported &= !self.queue_qos0.is_empty();
         Some(queued)
     }
 
@@ -337,7 +339,6 @@ impl Session {
             held.counted = false;
         }
         // [MQTT-4.3.1-1]: QoS 0 is not kept for an absent receiver.
-        self.queue_qos0 = VecDeque::new();
-        self.queue_qos0_bytes = 0;
+        self.queue_qos0 = Queue::default();
     }
 }

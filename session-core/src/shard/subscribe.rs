@@ -373,7 +373,7 @@ impl Shard {
             extra: (ids != Ids::None).then(|| Extra { ids, share: None }.into()),
         };
         if queued.qos == QoS::AtMostOnce {
-            session.push_qos0(queued);
+            session.queue_qos0.push(queued);
         } else {
             self.push(cx, id, queued);
         }

@@ -55,11 +55,9 @@ impl Shard {
 
     /// Removes retained messages that nobody asked for in time [MQTT-3.3.2-5].
     fn expire_retained(&mut self, cx: &mut Cx<'_>) {
-        while let Some((time, topic)) = self.retained_expiry.pop_first() {
-            if time > cx.now {
-                self.retained_expiry.insert((time, topic));
-                return;
-            }
+        while self.retained_expiry.first().is_some_and(|(time, _)| *time <= cx.now)
+            && let Some((_, topic)) = self.retained_expiry.pop_first()
+        {
             self.remove_retained(cx, &topic);
         }
     }
