@@ -1,10 +1,13 @@
 //! Scenarios for MQTT brokers: their language, and the player that plays them in memory or over
 //! sockets. The language is described in `spec-tests/README.md`.
 
+pub mod embedded;
 pub mod lang;
 pub mod live;
 pub mod play;
+pub mod requirements;
 pub mod run;
 pub mod sim;
 pub mod suite;
+pub mod tsv;
 pub mod world;

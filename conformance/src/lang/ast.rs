@@ -32,6 +32,12 @@ impl Scenario {
         versions.dedup();
         versions
     }
+
+    /// The ids that it claims for a version.
+    pub fn ids(&self, version: ProtocolVersion) -> Vec<&str> {
+        let headers = self.headers.iter().filter(|header| header.versions.contains(&version));
+        headers.flat_map(|header| header.ids.iter().map(String::as_str)).collect()
+    }
 }
 
 /// One header line: what is claimed, for whom.
