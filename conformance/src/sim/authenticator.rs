@@ -56,6 +56,9 @@ impl Authenticator {
 
     /// A step of the method `TEST`; `first` is the one in CONNECT or of a re-authentication.
     fn step(&self, data: Option<&[u8]>, first: bool) -> Answer {
+        if let Some(reason) = data.and_then(refusal) {
+            return Answer::Refuse { reason };
+        }
         match (data, first) {
             (Some(b"direct"), true) => self.accept(None, None),
             (Some(b"hello"), true) => {
@@ -86,4 +89,10 @@ impl Authenticator {
         let denied = self.denied.iter().map(|(action, filter)| rule(false, Some(*action), filter));
         Grants::Rules(denied.chain([rule(true, None, "#")]).collect::<Arc<[Rule]>>())
     }
+}
+
+/// The code in `refuse 0x97`.
+fn refusal(data: &[u8]) -> Option<ReasonCode> {
+    let code = core::str::from_utf8(data).ok()?.strip_prefix("refuse 0x")?;
+    ReasonCode::from_u8(u8::from_str_radix(code, 16).ok()?)
 }

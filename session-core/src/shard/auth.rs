@@ -7,7 +7,7 @@ use codec::{Auth, Frame, Packet, PacketType, Property, ReasonCode};
 
 use super::{
     Cx, Shard,
-    conn::{Phase, paused},
+    conn::{Phase, Reauth, paused},
     timer::Timer,
 };
 use crate::{Answer, ConnId, Effect, Request, Ticket};
@@ -32,7 +32,7 @@ impl Shard {
                 *waiting = None;
                 self.on_connect_answer(cx, id, answer);
             }
-            Phase::Connected(_) if conn.reauth == Some(Some(ticket)) => {
+            Phase::Connected(_) if conn.reauth == Some(Reauth::Asked(ticket)) => {
                 self.on_reauth_answer(cx, id, answer);
             }
             _ => {}
@@ -50,13 +50,15 @@ impl Shard {
             }
             Answer::Continue { data } => {
                 //= [MQTT-4.12.0-2]
-                self.send_auth(cx, id, ReasonCode::ContinueAuthentication, data);
                 let deadline = cx.now.plus_ms(self.config.limits.connect_timeout_ms);
                 self.arm(id, Some(deadline));
+                self.send_auth(cx, id, ReasonCode::ContinueAuthentication, data);
                 self.resume(cx, id, paused::ANSWER);
             }
             //= [MQTT-4.12.0-4] [MQTT-3.1.4-2]
-            Answer::Refuse { reason } => self.refuse_connect(cx, id, reason),
+            Answer::Refuse { reason } => {
+                self.refuse_connect(cx, id, sayable(reason, PacketType::ConnAck));
+            }
         }
     }
 
@@ -89,8 +91,8 @@ impl Shard {
         let again = auth.reason == ReasonCode::ReAuthenticate;
         let expected = match conn.reauth {
             None => again,
-            Some(None) => auth.reason == ReasonCode::ContinueAuthentication,
-            Some(Some(_)) => false,
+            Some(Reauth::Challenged(_)) => auth.reason == ReasonCode::ContinueAuthentication,
+            Some(Reauth::Asked(_)) => false,
         };
         //= [MQTT-4.12.0-7]
         if conn.auth_method.is_none() || !same || !expected {
@@ -102,8 +104,9 @@ impl Shard {
         let data = auth.properties.authentication_data().cloned();
         let ticket = self.ask(cx, id, Request::Continue { client_id, method, data, again });
         if let Some(conn) = self.conns.get_mut(id) {
-            conn.reauth = Some(Some(ticket));
+            conn.reauth = Some(Reauth::Asked(ticket));
         }
+        self.rearm(cx, id);
     }
 
     fn on_reauth_answer(&mut self, cx: &mut Cx<'_>, id: ConnId, answer: Answer) {
@@ -113,20 +116,19 @@ impl Shard {
                 conn.reauth = None;
                 conn.grants = principal.grants;
                 conn.authority_ends = principal.expires;
-                self.rearm_silence(cx, id);
+                self.rearm(cx, id);
                 self.send_auth(cx, id, ReasonCode::Success, data);
                 self.recheck_subscriptions(cx, id);
             }
             Answer::Continue { data } => {
-                conn.reauth = Some(None);
+                let until = cx.now.plus_ms(self.config.limits.connect_timeout_ms);
+                conn.reauth = Some(Reauth::Challenged(until));
+                self.rearm(cx, id);
                 self.send_auth(cx, id, ReasonCode::ContinueAuthentication, data);
             }
             //= [MQTT-4.12.1-2]
             Answer::Refuse { reason } => {
-                // Some reasons can be said in CONNACK alone (table 3-10 of 5.0).
-                let can_be_said = reason.allowed_in(PacketType::Disconnect);
-                let said = if can_be_said { reason } else { ReasonCode::NotAuthorized };
-                self.refuse(cx, id, said);
+                self.refuse(cx, id, sayable(reason, PacketType::Disconnect));
             }
         }
     }
@@ -140,7 +142,19 @@ impl Shard {
         let packet = Packet::Auth(Box::new(Auth { reason, properties }));
         let frame = Frame::Packet(conn.version, Box::new(packet));
         if frame.len() <= conn.packet_max as usize {
-            self.send(cx, id, frame);
+            return self.send(cx, id, frame);
+        }
+        // The client would wait for it for ever.
+        match conn.phase {
+            Phase::Connected(_) => self.refuse(cx, id, ReasonCode::PacketTooLarge),
+            _ => self.refuse_connect(cx, id, ReasonCode::PacketTooLarge),
         }
     }
+}
+
+/// What a refusal says in this packet: CONNACK and DISCONNECT each have codes that the other has
+/// not (tables 3-1 and 3-10 of 5.0), and whoever refuses need not know which.
+//= [MQTT-3.2.2-8] [MQTT-3.14.2-1]
+const fn sayable(reason: ReasonCode, packet: PacketType) -> ReasonCode {
+    if reason.is_error() && reason.allowed_in(packet) { reason } else { ReasonCode::NotAuthorized }
 }

@@ -27,6 +27,15 @@ pub(super) enum Phase {
     Connected(SessionId),
 }
 
+/// How far a re-authentication has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Reauth {
+    /// It waits for an answer from outside.
+    Asked(Ticket),
+    /// It waits for the client's AUTH, until this time.
+    Challenged(Time),
+}
+
 /// Why a connection is not read from, as bits.
 pub(super) mod paused {
     /// A question about the client is open.
@@ -75,8 +84,7 @@ pub(super) struct Conn {
     /// When the right to be connected ends.
     pub(super) authority_ends: Option<Time>,
     pub(super) auth_method: Option<Box<str>>,
-    /// A re-authentication: the open question, or `None` while the client has to answer.
-    pub(super) reauth: Option<Option<Ticket>>,
+    pub(super) reauth: Option<Reauth>,
     pub(super) aliases_in: BTreeMap<u16, Box<[u8]>>,
     pub(super) aliases_out: BTreeMap<Box<[u8]>, u16>,
     pub(super) alias_out_max: u16,
@@ -127,6 +135,14 @@ impl Conn {
     pub(super) const fn session(&self) -> Option<SessionId> {
         match self.phase {
             Phase::Connected(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// When a client that has to go on with its re-authentication is given up.
+    pub(super) const fn reauth_ends(&self) -> Option<Time> {
+        match self.reauth {
+            Some(Reauth::Challenged(until)) => Some(until),
             _ => None,
         }
     }

@@ -191,7 +191,7 @@ impl Shard {
         let session_expiry_s = self.granted_expiry_s(&connect);
         self.begin_connection(id, session, &connect, principal);
         self.set_will(cx, session, connect.will.clone());
-        self.rearm_silence(cx, id);
+        self.rearm(cx, id);
         self.send_connack(cx, id, &connect, assigned, present, session_expiry_s, data);
         self.note_connected(cx, id, &connect, present);
         self.recheck_subscriptions(cx, id);

@@ -73,7 +73,8 @@ impl Shard {
                 self.refuse_connect(cx, id, ReasonCode::NotAuthorized);
             }
             Phase::Connected(_) => {
-                if conn.authority_ends.is_some_and(|end| end <= cx.now) {
+                let ends = [conn.authority_ends, conn.reauth_ends()];
+                if ends.into_iter().flatten().any(|end| end <= cx.now) {
                     return self.refuse(cx, id, ReasonCode::NotAuthorized);
                 }
                 // A client that we do not read from cannot be heard; one that does not read what
@@ -87,20 +88,18 @@ impl Shard {
                     let reason = ReasonCode::KeepAliveTimeout;
                     return self.disconnect(cx, id, reason, Cause::KeepAliveTimeout);
                 }
-                self.rearm_silence(cx, id);
+                self.rearm(cx, id);
             }
         }
     }
 
     /// Arms the timer of a connected client. Each packet only notes its time; the timer finds out
     /// when it fires, so that a busy client costs nothing.
-    pub(super) fn rearm_silence(&mut self, cx: &Cx<'_>, id: ConnId) {
+    pub(super) fn rearm(&mut self, cx: &Cx<'_>, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
         let silent = (conn.silence_ms > 0).then(|| conn.heard.plus_ms(conn.silence_ms));
-        let deadline = match (silent, conn.authority_ends) {
-            (Some(silent), Some(end)) => Some(silent.min(end)),
-            (one, other) => one.or(other),
-        };
+        let deadline =
+            [silent, conn.authority_ends, conn.reauth_ends()].into_iter().flatten().min();
         // A deadline in the past would fire for ever.
         self.arm(id, deadline.map(|deadline| deadline.max(cx.now.plus_ms(1))));
     }
