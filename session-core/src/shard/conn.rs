@@ -63,6 +63,8 @@ pub(super) struct Conn {
     pub(super) origin: Box<Origin>,
     pub(super) phase: Phase,
     pub(super) version: ProtocolVersion,
+    /// Another broker's bridge, before 5.0.
+    pub(super) bridge: bool,
     /// Bytes the socket still takes; PUBLISH packets wait once it is not above 0.
     pub(super) credit: i64,
     /// Reading stops when this much below zero is reached, by acknowledgements alone.
@@ -109,6 +111,7 @@ impl Conn {
             origin,
             phase: Phase::Opened,
             version: ProtocolVersion::V5,
+            bridge: false,
             credit,
             credit_floor: credit.saturating_neg(),
             paused: 0,

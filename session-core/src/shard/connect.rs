@@ -275,6 +275,7 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let properties = &connect.properties;
         conn.phase = Phase::Connected(session);
+        conn.bridge = connect.bridge;
         //= [MQTT-4.9.0-1]
         conn.window = properties.receive_maximum().unwrap_or(u16::MAX).min(limits.send_window_max);
         conn.problem_info = properties.request_problem_information().unwrap_or(true);

@@ -104,6 +104,12 @@ impl Shard {
         let shared = codec::topic::split_shared(&wanted.filter).is_some();
         let mut options = wanted.options;
         options.qos = options.qos.min(self.config.features.maximum_qos);
+        //= [D31-2] a bridge means what 5.0 lets every client say: what it sent does not come back,
+        // and what is retained here is retained there.
+        if self.conns.get(conn).is_some_and(|conn| conn.bridge) {
+            options.no_local = !shared;
+            options.retain_as_published = true;
+        }
         let filter: Arc<str> = Arc::from(&*wanted.filter);
         let subscription = Subscription { options, id };
         if self.logs(session) {
