@@ -1,6 +1,7 @@
 //! Scenarios for MQTT brokers: their language, and the player that plays them in memory or over
 //! sockets. The language is described in `spec-tests/README.md`.
 
+pub mod coverage;
 pub mod embedded;
 pub mod lang;
 pub mod live;

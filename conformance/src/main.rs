@@ -20,6 +20,7 @@ enum Command {
     Run(cli::run::Run),
     Sim(cli::sim::Sim),
     Check(cli::check::Check),
+    Report(cli::report::Report),
 }
 
 fn main() -> ExitCode {
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Command::Run(run) => run.carry_out(),
         Command::Sim(sim) => sim.carry_out(),
         Command::Check(check) => check.carry_out(),
+        Command::Report(report) => report.carry_out(),
     };
     match is_good {
         Ok(true) => ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 mod print;
+pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod sim;
 

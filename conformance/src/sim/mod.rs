@@ -27,7 +27,7 @@ pub use config::Config;
 use node::{Deed, Node};
 pub use rng::Rng;
 use socket::{End, Socket};
-pub use sweep::{Run, sweep};
+pub use sweep::{Run, play_all, sweep};
 
 /// The wall clock at which every simulation begins: any instant will do that is not 0.
 const BEGINNING: Time = Time(1_000_000);

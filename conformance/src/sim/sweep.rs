@@ -6,6 +6,8 @@ use super::Sim;
 use crate::{
     lang::{Position, Scenario},
     play::{self, Failure, Names, Outcome},
+    run::Played,
+    suite::File,
 };
 
 /// One way to play a scenario.
@@ -15,6 +17,19 @@ pub struct Run {
     pub shards: u16,
     /// What chance does.
     pub seed: u64,
+}
+
+/// Plays every scenario for each of its versions, on a broker of one shard.
+pub fn play_all(files: &[File]) -> Vec<Played<'_>> {
+    let once = Run { shards: 1, seed: 0 };
+    let mut all = Vec::new();
+    for file in files {
+        for version in file.scenario.versions() {
+            let outcome = Some(play_once(&file.scenario, version, once));
+            all.push(Played { file, version, outcome });
+        }
+    }
+    all
 }
 
 /// Plays a scenario in every way. The trace is that of the first run; a run that fails, or whose
