@@ -17,7 +17,7 @@ impl Player<'_> {
             let name = name.clone();
             let Some(Event::Packet { packet, bytes, topic }) = self.next(client)? else {
                 let event = self.peek(client);
-                return self.not_expected(client, event);
+                return self.not_expected(client, "one of these packets", event);
             };
             let fitting = left.iter().enumerate().find_map(|(index, statement)| {
                 let spec = packet_of(statement, &name)?;
@@ -28,7 +28,8 @@ impl Player<'_> {
                 let shown = self.shown(client, &packet, &topic, None);
                 let still =
                     left.iter().map(|statement| format!("still expected: {}", statement.text));
-                return Err(Problem(still.chain([format!("received: {shown}")]).collect()));
+                let lines: Vec<_> = still.chain([format!("received: {shown}")]).collect();
+                return Err(Problem::from(lines));
             };
             self.variables.extend(bindings);
             self.take(client, &packet, bytes, &topic, Some(spec))?;
@@ -121,7 +122,7 @@ impl Player<'_> {
                 lines.push(format!("  {name} received: {}", self.event(client, event)));
             }
         }
-        Problem(lines)
+        Problem::from(lines)
     }
 }
 

@@ -8,15 +8,32 @@ use crate::lang::{FieldSpec, PacketSpec, Pattern, Value, fields};
 /// What a packet that was as expected has bound.
 pub(super) type Bindings = Vec<(String, Value)>;
 
+/// A field that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Difference {
+    pub(super) field: String,
+    /// What it had to be.
+    wanted: String,
+    /// What it is; `None` if it is absent.
+    found: Option<String>,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: expected {}, it is ", self.field, self.wanted)?;
+        f.write_str(self.found.as_deref().unwrap_or("absent"))
+    }
+}
+
 /// Compares what a packet carries with what it has to.
 ///
 /// # Errors
-/// One line for each difference.
+/// Each field that differs.
 pub(super) fn compare(
     spec: &PacketSpec,
     facts: &[Fact],
     context: &Context<'_>,
-) -> Result<Bindings, Vec<String>> {
+) -> Result<Bindings, Vec<Difference>> {
     let mut comparison = Comparison { context, bindings: Vec::new(), differences: Vec::new() };
     let mut seen: Vec<&str> = Vec::new();
     for field in &spec.fields {
@@ -51,7 +68,7 @@ fn on_the_wire(packet: PacketType, name: &str, version: ProtocolVersion) -> bool
 struct Comparison<'a> {
     context: &'a Context<'a>,
     bindings: Bindings,
-    differences: Vec<String>,
+    differences: Vec<Difference>,
 }
 
 impl Comparison<'_> {
@@ -134,16 +151,12 @@ impl Comparison<'_> {
     }
 
     fn differs(&mut self, name: &str, wanted: &str, found: &[&Value]) {
-        let found = match found {
-            [] => "it is absent".to_owned(),
-            found => {
-                let found: Vec<_> = found
-                    .iter()
-                    .map(|value| print::value(name, value, self.context.names))
-                    .collect();
-                format!("it is {}", found.join(", "))
-            }
-        };
-        self.differences.push(format!("{name}: expected {wanted}, {found}"));
+        let found = found.iter().map(|value| print::value(name, value, self.context.names));
+        let found = found.reduce(|all, value| format!("{all}, {value}"));
+        self.differences.push(Difference {
+            field: name.to_owned(),
+            wanted: wanted.to_owned(),
+            found,
+        });
     }
 }

@@ -3,6 +3,7 @@
 mod branch;
 mod build;
 mod client;
+mod diff;
 mod expect;
 mod facts;
 mod names;
@@ -14,11 +15,12 @@ use std::collections::HashMap;
 use codec::{Packet, PacketType, ProtocolVersion};
 
 use crate::{
-    lang::{Action, Expected, PacketSpec, Position, RawItem, Scenario, Statement, Value},
+    lang::{Action, Expected, PacketSpec, Position, RawItem, Scenario, Statement, Value, fields},
     world::{World, WorldError},
 };
 use build::Context;
 use client::{Client, Event, Link};
+pub use diff::Row;
 pub use names::Names;
 use tidy::Leftovers;
 
@@ -40,6 +42,8 @@ pub struct Failure {
     pub statement: String,
     /// What is wrong, one line each.
     pub problems: Vec<String>,
+    /// What was expected beside what came, if one thing was expected and another came.
+    pub diff: Vec<Row>,
 }
 
 impl std::fmt::Display for Failure {
@@ -70,7 +74,8 @@ pub fn play(
         failure = player.ends().err().map(|problem| Failure {
             at: scenario.body.last().map_or(Position { line: 1, column: 1 }, |last| last.at),
             statement: "the end of the scenario".to_owned(),
-            problems: problem.0,
+            problems: problem.lines,
+            diff: problem.diff,
         });
     }
     player.tidy_up();
@@ -78,23 +83,33 @@ pub fn play(
 }
 
 /// What is wrong at the statement that is being played.
-struct Problem(Vec<String>);
+#[derive(Default)]
+struct Problem {
+    lines: Vec<String>,
+    diff: Vec<Row>,
+}
 
 impl Problem {
     fn new<T>(text: impl Into<String>) -> Result<T, Self> {
-        Err(Self(vec![text.into()]))
+        Err(Self::from(text.into()))
+    }
+}
+
+impl From<Vec<String>> for Problem {
+    fn from(lines: Vec<String>) -> Self {
+        Self { lines, diff: Vec::new() }
     }
 }
 
 impl From<WorldError> for Problem {
     fn from(error: WorldError) -> Self {
-        Self(vec![error.0])
+        Self::from(error.0)
     }
 }
 
 impl From<String> for Problem {
     fn from(text: String) -> Self {
-        Self(vec![text])
+        Self::from(vec![text])
     }
 }
 
@@ -164,7 +179,7 @@ impl Player<'_> {
     fn link(&mut self, name: &str) -> Result<&mut Link, Problem> {
         let client = self.client(name);
         let link = self.clients[client].link.as_mut();
-        link.ok_or_else(|| Problem(vec![format!("{name} has no connection")]))
+        link.ok_or_else(|| Problem::from(format!("{name} has no connection")))
     }
 
     fn open(&mut self, name: &str) -> Result<(), Problem> {
@@ -240,14 +255,18 @@ impl Player<'_> {
                         self.variables.extend(bindings);
                         self.take(client, &packet, bytes, &topic, Some(spec))
                     }
-                    Err(mut differences) => {
+                    Err(differences) => {
                         let shown = self.shown(client, &packet, &topic, None);
-                        differences.push(format!("received: {shown}"));
-                        Err(Problem(differences))
+                        let lines = differences.iter().map(ToString::to_string);
+                        let lines = lines.chain([format!("received: {shown}")]).collect();
+                        let facts = facts::facts(&packet, self.clients[client].version, &topic);
+                        let received = (packet.packet_type(), facts.as_slice());
+                        let diff = diff::of(spec, received, &topic, &differences, self.names);
+                        Err(Problem { lines, diff })
                     }
                 }
             }
-            other => self.not_expected(client, other),
+            other => self.not_expected(client, fields::packet_name(spec.packet), other),
         }
     }
 
@@ -265,7 +284,10 @@ impl Player<'_> {
             }
             if is_there == Some(false) || !self.advance()? {
                 let link = self.clients[client].link.as_ref().expect("looked at before");
-                return Problem::new(format!("received: {}", print::hexadecimal(&link.inbox)));
+                let received = print::hexadecimal(&link.inbox);
+                let expected = diff::raw(&build::raw(items, self.names));
+                let diff = vec![Row::new("bytes", &expected, &received, true)];
+                return Err(Problem { lines: vec![format!("received: {received}")], diff });
             }
         }
     }
@@ -288,8 +310,7 @@ impl Player<'_> {
             && let Some(code) = farewell(packet, self.clients[client].version)
         {
             if !codes.contains(&code) {
-                let shown = self.shown(client, packet, topic, None);
-                return Problem::new(format!("received: {shown}"));
+                return self.not_expected(client, &diff::closed(Some(codes)), event);
             }
             self.take(client, packet, *bytes, topic, None)?;
             event = self.next(client)?;
@@ -303,7 +324,7 @@ impl Player<'_> {
                 self.trace.push(format!("{} < closed", client.name));
                 Ok(())
             }
-            other => self.not_expected(client, other),
+            other => self.not_expected(client, &diff::closed(codes), other),
         }
     }
 
@@ -314,7 +335,7 @@ impl Player<'_> {
                 self.trace.push(format!("{} < nothing", self.clients[client].name));
                 Ok(())
             }
-            event => self.not_expected(client, event),
+            event => self.not_expected(client, "nothing", event),
         }
     }
 
@@ -333,7 +354,7 @@ impl Player<'_> {
                 }
             }
         }
-        if problems.is_empty() { Ok(()) } else { Err(Problem(problems)) }
+        if problems.is_empty() { Ok(()) } else { Err(Problem::from(problems)) }
     }
 
     // The inbox of a client.
@@ -387,7 +408,7 @@ impl Player<'_> {
         let link = self.clients[client].link.as_mut().expect("a packet came from it");
         self.leftovers.received(packet);
         link.take(packet, bytes, version)
-            .map_err(|broken| Problem(vec![format!("received: {shown}"), broken]))
+            .map_err(|broken| Problem::from(vec![format!("received: {shown}"), broken]))
     }
 
     fn compare(
@@ -396,7 +417,7 @@ impl Player<'_> {
         spec: &PacketSpec,
         packet: &Packet,
         topic: &[u8],
-    ) -> Result<expect::Bindings, Vec<String>> {
+    ) -> Result<expect::Bindings, Vec<expect::Difference>> {
         if packet.packet_type() != spec.packet {
             return Err(Vec::new());
         }
@@ -433,8 +454,15 @@ impl Player<'_> {
         }
     }
 
-    fn not_expected(&self, client: usize, event: Option<Event>) -> Result<(), Problem> {
-        Problem::new(format!("received: {}", self.event(client, event)))
+    fn not_expected(
+        &self,
+        client: usize,
+        expected: &str,
+        event: Option<Event>,
+    ) -> Result<(), Problem> {
+        let received = self.event(client, event);
+        let lines = vec![format!("received: {received}")];
+        Err(Problem { lines, diff: vec![Row::other(expected, &received)] })
     }
 
     /// Everything under way has arrived. A live broker is asked by a PINGREQ on each connection,
@@ -471,8 +499,8 @@ impl Player<'_> {
 }
 
 fn failure(statement: &Statement, problem: Problem) -> Failure {
-    let problems = problem.0;
-    Failure { at: statement.at, statement: statement.text.clone(), problems }
+    let Problem { lines: problems, diff } = problem;
+    Failure { at: statement.at, statement: statement.text.clone(), problems, diff }
 }
 
 /// The code with which the broker says that it closes the connection.

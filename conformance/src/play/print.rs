@@ -62,7 +62,7 @@ fn count<'a>(counts: &mut Vec<(&'a str, usize)>, name: &'a str) -> usize {
 }
 
 /// What goes without saying.
-fn is_default(fact: &Fact, topic: &[u8]) -> bool {
+pub(super) fn is_default(fact: &Fact, topic: &[u8]) -> bool {
     match (fact.field.name, &fact.value) {
         ("qos" | "retain" | "dup", Value::Number(number)) => *number == 0,
         ("wire_topic", Value::Bytes(bytes)) => bytes == topic,

@@ -62,6 +62,7 @@ fn play_once(scenario: &Scenario, version: ProtocolVersion, run: Run) -> Outcome
                 at: error.at,
                 statement: "config".to_owned(),
                 problems: vec![error.message],
+                diff: Vec::new(),
             }),
         },
     }
@@ -82,5 +83,6 @@ fn difference(first: &Outcome, other: &Outcome, run: Run) -> Failure {
             format!("trace line {}: {before}", line + 1),
             format!("with {} shards and seed {}: {now}", run.shards, run.seed),
         ],
+        diff: Vec::new(),
     }
 }
