@@ -32,8 +32,13 @@ impl Leftovers {
                     self.retained.insert(will.message.topic().to_vec());
                 }
             }
-            Packet::Publish(publish) if publish.retain => {
-                self.retained.insert(publish.message.topic().to_vec());
+            // What has a Topic Alias may be retained later, under no topic but the alias; and to
+            // clear the empty topic would end the connection that is to clear the others.
+            Packet::Publish(publish) if publish.retain || publish.topic_alias.is_some() => {
+                let topic = publish.message.topic();
+                if !topic.is_empty() {
+                    self.retained.insert(topic.to_vec());
+                }
             }
             _ => {}
         }
