@@ -164,6 +164,83 @@ fn a_promise_that_no_statement_speaks_of() {
     let broken = [accepted.to_vec(), vec![0xD1, 0x00]].concat();
     let any = "alice > CONNECT clean\nalice < CONNACK\nalice < PINGRESP";
     assert_broken(any, broken, "bytes that break");
+    let again = "alice > CONNECT clean\nalice < CONNACK\nalice < CONNACK";
+    assert_broken(again, [accepted, accepted].concat(), "a second CONNACK");
+    let aliased = vec![0x30, 0x07, 0x00, 0x01, b'a', 0x03, 0x23, 0x00, 0x02];
+    let high = [accepted.to_vec(), aliased].concat();
+    let one = "alice > CONNECT clean topic_alias_maximum=1\nalice < CONNACK\nalice < PUBLISH a";
+    assert_broken(one, high, "topic alias 2, above the client's maximum of 1");
+}
+
+#[test]
+fn a_connack_that_no_client_takes() {
+    let connack = |rule: &str, bytes: &[u8]| {
+        let statements = "alice > CONNECT clean\nalice < CONNACK *";
+        assert_broken(statements, bytes.to_vec(), &breaks(rule));
+    };
+    // A reserved flag, Session Present with a refusal, codes of other packets, and none.
+    connack("MQTT-3.2.2-1", &[0x20, 0x03, 0x02, 0x00, 0x00]);
+    connack("MQTT-3.2.2-6", &[0x20, 0x03, 0x01, 0x87, 0x00]);
+    connack("MQTT-3.2.2-8", &[0x20, 0x03, 0x00, 0x10, 0x00]);
+    connack("MQTT-3.2.2-8", &[0x20, 0x03, 0x00, 0x8E, 0x00]);
+    connack("MQTT-3.2.2-8", &[0x20, 0x03, 0x00, 0x05, 0x00]);
+    // Receive Maximum twice, and 0; Maximum QoS 2; a property of another packet.
+    connack("U5-3.1.2.11.3-a", &[0x20, 0x09, 0x00, 0x00, 0x06, 0x21, 0x00, 0x05, 0x21, 0x00, 0x05]);
+    connack("U5-3.1.2.11.3-a", &[0x20, 0x06, 0x00, 0x00, 0x03, 0x21, 0x00, 0x00]);
+    connack("U5-3.2.2.3.4-a", &[0x20, 0x05, 0x00, 0x00, 0x02, 0x24, 0x02]);
+    connack("U5-2.2.2.2-a", &[0x20, 0x08, 0x00, 0x00, 0x05, 0x02, 0x00, 0x00, 0x00, 0x01]);
+}
+
+#[test]
+fn a_publish_that_no_client_takes() {
+    let publish = |rule: &str, bytes: &[u8]| {
+        let says = [&[0x20, 0x03, 0x00, 0x00, 0x00], bytes].concat();
+        let statements = "alice > CONNECT clean topic_alias_maximum=5\nalice < CONNACK\n\
+                          alice < PUBLISH *";
+        assert_broken(statements, says, &breaks(rule));
+    };
+    // DUP with QoS 0, QoS 3, no identifier, no topic, a wildcard, no UTF-8.
+    publish("MQTT-3.3.1-2", &[0x38, 0x04, 0x00, 0x01, b'a', 0x00]);
+    publish("MQTT-3.3.1-4", &[0x36, 0x06, 0x00, 0x01, b'a', 0x00, 0x01, 0x00]);
+    publish("MQTT-2.2.1-3", &[0x32, 0x06, 0x00, 0x01, b'a', 0x00, 0x00, 0x00]);
+    publish("U5-3.3.2.1-a", &[0x30, 0x03, 0x00, 0x00, 0x00]);
+    publish("MQTT-3.3.2-2", &[0x30, 0x04, 0x00, 0x01, b'+', 0x00]);
+    publish("MQTT-1.5.4-1", &[0x30, 0x04, 0x00, 0x01, 0xFF, 0x00]);
+    // Topic Alias 0, Subscription Identifier 0, a Response Topic with a wildcard, Content Type and
+    // Response Topic that are no UTF-8, Content Type twice.
+    publish("MQTT-3.3.2-8", &[0x30, 0x07, 0x00, 0x01, b'a', 0x03, 0x23, 0x00, 0x00]);
+    publish("U5-3.3.2.3.8-a", &[0x30, 0x06, 0x00, 0x01, b'a', 0x02, 0x0B, 0x00]);
+    publish("MQTT-3.3.2-14", &[0x30, 0x08, 0x00, 0x01, b'a', 0x04, 0x08, 0x00, 0x01, b'#']);
+    publish("MQTT-1.5.4-1", &[0x30, 0x08, 0x00, 0x01, b'a', 0x04, 0x08, 0x00, 0x01, 0xFF]);
+    publish("MQTT-1.5.4-1", &[0x30, 0x08, 0x00, 0x01, b'a', 0x04, 0x03, 0x00, 0x01, 0xFF]);
+    let twice = [0x03, 0x00, 0x00, 0x03, 0x00, 0x00];
+    publish("U5-3.3.2.3.5-a", &[&[0x30, 0x0A, 0x00, 0x01, b'a', 0x06], &twice[..]].concat());
+}
+
+#[test]
+fn an_acknowledgement_that_no_client_takes() {
+    let ack = |rule: &str, packet: &str, bytes: &[u8]| {
+        let says = [&[0x20, 0x03, 0x00, 0x00, 0x00], bytes].concat();
+        let statements = format!("alice > CONNECT clean\nalice < CONNACK\nalice < {packet} *");
+        assert_broken(&statements, says, &breaks(rule));
+    };
+    // Codes of other packets.
+    ack("MQTT-3.4.2-1", "PUBACK", &[0x40, 0x03, 0x00, 0x01, 0x92]);
+    ack("MQTT-3.5.2-1", "PUBREC", &[0x50, 0x03, 0x00, 0x01, 0x82]);
+    ack("MQTT-3.6.2-1", "PUBREL", &[0x62, 0x03, 0x00, 0x01, 0x10]);
+    ack("MQTT-3.7.2-1", "PUBCOMP", &[0x70, 0x03, 0x00, 0x01, 0x97]);
+    // Wrong flags, identifier 0, Reason String twice.
+    ack("MQTT-3.6.1-1", "PUBREL", &[0x60, 0x02, 0x00, 0x01]);
+    ack("MQTT-2.2.1-3", "PUBACK", &[0x40, 0x02, 0x00, 0x00]);
+    ack(
+        "U5-3.4.2.2.2-a",
+        "PUBACK",
+        &[0x40, 0x0A, 0x00, 0x01, 0x00, 0x06, 0x1F, 0x00, 0x00, 0x1F, 0x00, 0x00],
+    );
+}
+
+fn breaks(rule: &str) -> String {
+    format!("bytes that break {rule}:")
 }
 
 #[track_caller]

@@ -27,6 +27,8 @@ pub(super) struct Link {
     pub(super) ended: bool,
     /// The client said CONNECT.
     pub(super) has_connected: bool,
+    /// A CONNACK was seen.
+    is_answered: bool,
     /// A CONNACK with success was seen.
     pub(super) is_accepted: bool,
     /// A packet was seen or sent after which the broker closes, so that no scenario needs to say so.
@@ -36,6 +38,7 @@ pub(super) struct Link {
     keep_alive_s: u16,
     receive_maximum: usize,
     packet_bytes_max: u64,
+    topic_alias_maximum: u16,
     in_flight: BTreeSet<u16>,
     aliases: HashMap<u16, Vec<u8>>,
 }
@@ -67,12 +70,14 @@ impl Link {
             inbox: Vec::new(),
             ended: false,
             has_connected: false,
+            is_answered: false,
             is_accepted: false,
             is_over: false,
             pings: VecDeque::new(),
             keep_alive_s: 0,
             receive_maximum: 65_535,
             packet_bytes_max: u64::MAX,
+            topic_alias_maximum: 0,
             in_flight: BTreeSet::new(),
             aliases: HashMap::new(),
         }
@@ -90,6 +95,7 @@ impl Link {
                 self.receive_maximum = receive_maximum.unwrap_or(65_535).into();
                 let packet_bytes_max = properties.maximum_packet_size().filter(|max| *max > 0);
                 self.packet_bytes_max = packet_bytes_max.map_or(u64::MAX, u64::from);
+                self.topic_alias_maximum = properties.topic_alias_maximum().unwrap_or(0);
             }
             Packet::PubAck(ack) | Packet::PubComp(ack) => {
                 self.in_flight.remove(&ack.packet_id.get());
@@ -171,7 +177,9 @@ impl Link {
             return Err(format!("a packet of {bytes} bytes, above the client's maximum of {max}"));
         }
         match packet {
+            Packet::ConnAck(_) if self.is_answered => Err("a second CONNACK".to_owned()),
             Packet::ConnAck(connack) => {
+                self.is_answered = true;
                 self.is_accepted = connack_code(connack.reason, version) == 0;
                 self.is_over |= !self.is_accepted;
                 Ok(())
@@ -195,6 +203,10 @@ impl Link {
 
     fn takes_publish(&mut self, publish: &codec::Publish) -> Result<(), String> {
         if let Some(alias) = publish.topic_alias {
+            if alias.get() > self.topic_alias_maximum {
+                let max = self.topic_alias_maximum;
+                return Err(format!("topic alias {alias}, above the client's maximum of {max}"));
+            }
             let topic = publish.message.topic();
             if !topic.is_empty() {
                 self.aliases.insert(alias.get(), topic.to_vec());
