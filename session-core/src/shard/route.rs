@@ -78,14 +78,14 @@ enum Offered {
 }
 
 impl Shard {
-    /// Whether publishes may be routed now: every shard announced its subscriptions, and no
-    /// receiver's shard is behind.
+    /// Whether publishes may be routed now: every shard announced its subscriptions, this one too,
+    /// and no receiver's shard is behind.
     fn can_route(&self) -> bool {
-        self.links.len() <= 1
-            || (0_u16..).zip(&self.links).all(|(number, link)| {
-                ShardId(number) == self.config.id
-                    || (link.announced && link.in_flight < self.config.limits.link_in_flight_max)
-            })
+        let in_flight_max = self.config.limits.link_in_flight_max;
+        (0_u16..).zip(&self.links).all(|(number, link)| {
+            let is_behind = link.in_flight >= in_flight_max && ShardId(number) != self.config.id;
+            link.announced && !is_behind
+        })
     }
 
     /// Hands a publication to the owner of its topic.
