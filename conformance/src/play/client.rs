@@ -228,9 +228,13 @@ impl Link {
         Ok(())
     }
 
-    /// Takes bytes that were expected as such.
-    pub(super) fn take_raw(&mut self, bytes: usize) {
-        self.inbox.drain(..bytes);
+    /// Takes bytes that were expected as such. A CONNACK among them is still one.
+    pub(super) fn take_raw(&mut self, bytes: usize, version: ProtocolVersion) {
+        let taken: Vec<u8> = self.inbox.drain(..bytes).collect();
+        if let Ok(Some((Packet::ConnAck(connack), _))) = decode(&taken, version) {
+            self.is_answered = true;
+            self.is_accepted = connack_code(connack.reason, version) == 0;
+        }
     }
 }
 

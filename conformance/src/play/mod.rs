@@ -272,13 +272,14 @@ impl Player<'_> {
 
     fn expect_raw(&mut self, client: usize, items: &[RawItem]) -> Result<(), Problem> {
         let bytes = build::raw(items, self.names).len();
+        let version = self.clients[client].version;
         loop {
             self.pull(client);
             let is_there = self.raw_is_there(client, items);
             let link = self.clients[client].link.as_mut().expect("looked at before");
             if is_there == Some(true) {
                 let shown = print::hexadecimal(&link.inbox[..bytes]);
-                link.take_raw(bytes);
+                link.take_raw(bytes, version);
                 self.trace.push(format!("{} < raw {shown}", self.clients[client].name));
                 return Ok(());
             }
