@@ -2,11 +2,13 @@
 //! sockets. The language is described in `spec-tests/README.md`.
 
 pub mod coverage;
+pub mod deviations;
 pub mod embedded;
 pub mod lang;
 pub mod live;
 pub mod play;
 pub mod requirements;
+pub mod results;
 pub mod run;
 pub mod sim;
 pub mod suite;

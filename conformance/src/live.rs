@@ -30,6 +30,8 @@ impl Default for Patience {
 pub struct Live {
     broker: SocketAddr,
     patience: Patience,
+    /// When whatever is still going on is given up.
+    deadline: Option<Instant>,
     poll: Poll,
     events: Events,
     sockets: Vec<Socket>,
@@ -47,6 +49,9 @@ struct Socket {
     ended: bool,
 }
 
+/// A broker that sends more than this without being asked will never stop.
+const INBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 impl Live {
     /// A world around the broker at this address.
     ///
@@ -54,11 +59,21 @@ impl Live {
     /// The system gives no poller.
     pub fn new(broker: SocketAddr, patience: Patience) -> io::Result<Self> {
         let (poll, events) = (Poll::new()?, Events::with_capacity(64));
-        Ok(Self { broker, patience, poll, events, sockets: Vec::new() })
+        Ok(Self { broker, patience, deadline: None, poll, events, sockets: Vec::new() })
+    }
+
+    /// The same world, in which everything fails from this moment on.
+    pub fn until(self, deadline: Instant) -> Self {
+        Self { deadline: Some(deadline), ..self }
+    }
+
+    /// Whether the time is over.
+    pub fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     fn connect(&mut self) -> io::Result<Connection> {
-        let stream = std::net::TcpStream::connect_timeout(&self.broker, self.patience.answer)?;
+        let stream = std::net::TcpStream::connect_timeout(&self.broker, self.time_to_connect())?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
@@ -74,10 +89,21 @@ impl Live {
         Ok(Connection(index))
     }
 
+    /// Never zero, which `connect_timeout` refuses.
+    fn time_to_connect(&self) -> Duration {
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let time = left.map_or(self.patience.answer, |left| left.min(self.patience.answer));
+        time.max(Duration::from_millis(1))
+    }
+
     /// Moves bytes until the time has come, or until something was received if `stop_early`.
     fn run_until(&mut self, deadline: Instant, stop_early: bool) -> Result<bool, WorldError> {
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
+            if self.is_over() {
+                return Err(WorldError("the time for the scenario is over".to_owned()));
+            }
+            let end = self.deadline.map_or(deadline, |end| end.min(deadline));
+            let left = end.saturating_duration_since(Instant::now());
             if let Err(error) = self.poll.poll(&mut self.events, Some(left))
                 && error.kind() != ErrorKind::Interrupted
             {
@@ -85,12 +111,16 @@ impl Live {
             }
             let mut received = false;
             for event in &self.events {
-                received |= self.sockets[event.token().0].transfer();
+                let socket = &mut self.sockets[event.token().0];
+                received |= socket.transfer();
+                if socket.inbox.len() > INBOX_BYTES_MAX {
+                    return Err(WorldError("the broker sends without end".to_owned()));
+                }
             }
             if received && stop_early {
                 return Ok(true);
             }
-            if left.is_zero() {
+            if left.is_zero() && !self.is_over() {
                 return Ok(received);
             }
         }
@@ -104,7 +134,7 @@ impl Socket {
         let Some(stream) = &mut self.stream else { return false };
         let mut buffer = [0; 16 * 1024];
         let before = self.inbox.len();
-        while !self.ended {
+        while !self.ended && self.inbox.len() <= INBOX_BYTES_MAX {
             match stream.read(&mut buffer) {
                 Ok(0) => self.ended = true,
                 Ok(bytes) => self.inbox.extend_from_slice(&buffer[..bytes]),

@@ -6,6 +6,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use conformance::{
     live::Patience,
+    requirements::Requirements,
     run::{self, Options},
     sim::{Run, sweep},
     suite::{self, Selection},
@@ -19,11 +20,14 @@ fn a_live_broker_gives_the_traces_of_the_simulated_one() {
     let spec_tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec-tests");
     let files = suite::load(&[spec_tests]).expect("the scenarios are readable");
     let options = Options {
-        broker: broker.local_addrs()[0],
         patience: Patience { answer: Duration::from_secs(20), quiet: Duration::from_millis(100) },
         jobs: 64,
+        ..Options::new(broker.local_addrs()[0])
     };
-    let all = run::run(&files, &Selection::default(), options, |_| {}).expect("it is reachable");
+    let chosen = Selection::default().choose(&files, &Requirements::embedded());
+    let run = run::run(&chosen, &options, |_| {}).expect("it is reachable");
+    assert_eq!(run.stopped, None);
+    let all = run.played;
 
     let mut failed = 0;
     for played in &all {

@@ -1,23 +1,26 @@
 //! `conformance check`
 
-use std::path::PathBuf;
-
 use clap::Args;
-use conformance::suite;
+use conformance::requirements::Requirements;
 
-use super::Verdict;
+use super::{Chosen, Verdict, chosen};
 
 /// Parse scenarios and play nothing.
 #[derive(Args)]
 pub(crate) struct Check {
-    /// Files and folders.
-    #[arg(required = true)]
-    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    chosen: Chosen,
 }
 
 impl Check {
     pub(crate) fn carry_out(self) -> Verdict {
-        println!("{} scenarios", suite::load(&self.paths)?.len());
+        let files = self.chosen.files()?;
+        let chosen = self.chosen.of(&files, &Requirements::embedded())?;
+        if self.chosen.list {
+            chosen::list(&chosen, false);
+        } else {
+            println!("{} scenarios", files.len());
+        }
         Ok(true)
     }
 }

@@ -1,25 +1,22 @@
 //! `conformance sim`
 
-use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
 use conformance::{
-    run::Played,
+    requirements::Requirements,
+    results::{self, Results},
+    run::{Finished, Played},
     sim::{self, Run},
-    suite::{self, Selection},
 };
 
-use super::{Verdict, print};
+use super::{Chosen, Verdict, chosen};
 
 /// Play scenarios against the core in memory.
 #[derive(Args)]
 pub(crate) struct Sim {
-    /// Files and folders.
-    #[arg(required = true)]
-    paths: Vec<PathBuf>,
-    /// Only what fits, as in `run`. Repeatable.
-    #[arg(long, value_name = "WORD")]
-    select: Vec<String>,
+    #[command(flatten)]
+    chosen: Chosen,
     /// Numbers of shards; all must give the same trace.
     #[arg(long, value_delimiter = ',', default_value = "1,2,5")]
     shards: Vec<u16>,
@@ -33,23 +30,36 @@ pub(crate) struct Sim {
 
 impl Sim {
     pub(crate) fn carry_out(self) -> Verdict {
+        let requirements = Requirements::embedded();
+        let files = self.chosen.files()?;
+        let chosen = self.chosen.of(&files, &requirements)?;
+        if self.chosen.list {
+            chosen::list(&chosen, false);
+            return Ok(true);
+        }
+        let began = Instant::now();
         let seeds = self.seeds;
         let runs: Vec<Run> = self
             .shards
             .iter()
             .flat_map(|shards| (0..seeds).map(|seed| Run { shards: *shards, seed }))
             .collect();
-        let files = suite::load(&self.paths)?;
-        let selection = Selection::new(&self.select);
-        let mut all = Vec::new();
-        for file in &files {
-            for version in selection.of(file) {
-                let outcome = Some(sim::sweep(&file.scenario, version, &runs));
-                let played = Played { file, version, outcome };
-                print::played(&played, self.trace);
-                all.push(played);
-            }
+        let mut played = Vec::new();
+        for (file, version) in chosen {
+            let outcome = Some(sim::sweep(&file.scenario, version, &runs));
+            let one = Played { outcome, ..Played::not_yet(file, version) };
+            let verdict = results::Verdict::of(&one, None);
+            print!("{}", results::progress(&one, verdict, &requirements, self.trace));
+            played.push(one);
         }
-        Ok(print::sum(&all))
+        let results = Results {
+            run: &Finished { played, stopped: None },
+            broker: "the core in memory".to_owned(),
+            deviations: None,
+            requirements: &requirements,
+            time: began.elapsed(),
+        };
+        print!("{}", results::sum(&results));
+        Ok(results.is_good())
     }
 }

@@ -157,6 +157,10 @@ fn connect(spec: &PacketSpec, fields: &Fields, context: &Context<'_>) -> Result<
         properties.push(Property::SessionExpiryInterval(KEEP_S));
     }
     let default_id = || context.names.client_id(context.client);
+    let (user_name, password) = match (fields.one("username"), fields.one("password")) {
+        (None, None) => context.names.login(),
+        (user_name, password) => (user_name.map(text).transpose()?, password.map(bytes)),
+    };
     Ok(Connect {
         version,
         bridge: fields.flag("bridge"),
@@ -167,8 +171,8 @@ fn connect(spec: &PacketSpec, fields: &Fields, context: &Context<'_>) -> Result<
             None => default_id().into(),
         },
         will: will(fields)?.map(Box::new),
-        user_name: fields.one("username").map(text).transpose()?,
-        password: fields.one("password").map(bytes),
+        user_name,
+        password,
         properties,
     })
 }

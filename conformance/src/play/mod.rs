@@ -21,7 +21,7 @@ use crate::{
 use build::Context;
 use client::{Client, Event, Link};
 pub use diff::Row;
-pub use names::Names;
+pub use names::{Login, Names};
 use tidy::Leftovers;
 
 /// What became of a scenario.

@@ -1,9 +1,22 @@
-//! The root that keeps a live run's names apart from everything else on the broker.
+//! The root that keeps a live run's names apart from everything else on the broker, and the user
+//! name that the broker knows it by.
+
+use bytes::Bytes;
 
 /// Puts the root before names on their way out and takes it off in what is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
     root: String,
+    login: Option<Login>,
+}
+
+/// What a client says of itself that has no user name of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The user name.
+    pub user: String,
+    /// The password.
+    pub password: Option<String>,
 }
 
 impl Names {
@@ -14,7 +27,18 @@ impl Names {
 
     /// Names go out under this root, which has to be unique and of letters and digits.
     pub fn under(root: impl Into<String>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), login: None }
+    }
+
+    /// The same, for a broker that demands a user name.
+    pub fn with_login(self, login: Option<Login>) -> Self {
+        Self { login, ..self }
+    }
+
+    /// The user name and password of a client that has none of its own.
+    pub fn login(&self) -> (Option<Box<str>>, Option<Bytes>) {
+        let Some(Login { user, password }) = &self.login else { return (None, None) };
+        (Some(user.as_str().into()), password.clone().map(Bytes::from))
     }
 
     /// A Topic Name, or an ordinary Topic Filter, as it goes out.

@@ -90,6 +90,7 @@ impl Player<'_> {
 
     /// Connects with a clean session, sends the packets and leaves.
     fn visit(&mut self, client_id: &str, version: ProtocolVersion, packets: Vec<Packet>) {
+        let (user_name, password) = self.names.login();
         let connect = Packet::Connect(Box::new(Connect {
             version,
             bridge: false,
@@ -97,8 +98,8 @@ impl Player<'_> {
             keep_alive_s: 0,
             client_id: client_id.into(),
             will: None,
-            user_name: None,
-            password: None,
+            user_name,
+            password,
             properties: Properties::default(),
         }));
         let leave = Packet::Disconnect(Box::new(Disconnect {

@@ -26,7 +26,7 @@ pub fn play_all(files: &[File]) -> Vec<Played<'_>> {
     for file in files {
         for version in file.scenario.versions() {
             let outcome = Some(play_once(&file.scenario, version, once));
-            all.push(Played { file, version, outcome });
+            all.push(Played { outcome, ..Played::not_yet(file, version) });
         }
     }
     all
