@@ -101,6 +101,7 @@ impl Framer {
 
     /// The fixed header at the front of `bytes`.
     fn header(&self, bytes: &[u8]) -> Result<Option<Header>, DecodeError> {
+        //= [U5-3.2.2.3.6-a]
         let packet_max =
             if self.version.is_none() { self.first_packet_max } else { self.packet_max };
         Header::read(bytes, self.sender(), self.version, packet_max)

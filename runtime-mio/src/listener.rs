@@ -29,6 +29,7 @@ impl Listener {
     /// # Errors
     /// The system refuses the address.
     pub fn bind_tcp(name: &str, address: SocketAddr) -> Result<Self, BindError> {
+        //= [MQTT-4.2.0-1]
         let bind = || {
             let socket =
                 Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;

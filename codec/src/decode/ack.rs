@@ -52,6 +52,7 @@ fn optional_reason(
     packet: PacketType,
     context: Context,
 ) -> Result<(&[u8], ReasonCode, Properties), nom::Err<Fault>> {
+    //= [U5-3.4.2-a]
     if input.is_empty() || !context.version.is_v5() {
         return Ok((input, ReasonCode::Success, Properties::new()));
     }
@@ -84,6 +85,7 @@ fn judge_reason(
     packet: PacketType,
     context: Context,
 ) -> Result<(), nom::Err<Fault>> {
+    //= [U5-3.4.2.1-a]
     //= [MQTT-3.2.2-8] [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1]
     //= [MQTT-3.9.3-2] [MQTT-3.11.3-2] [MQTT-3.14.2-1] [MQTT-3.15.2-1]
     require(reason.allowed_in(packet), DecodeError::ReasonCodeNotAllowed(packet, reason))?;

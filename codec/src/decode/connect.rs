@@ -33,6 +33,7 @@ pub(super) fn connect<'a>(
     header_flags: u8,
     version: &mut Option<ProtocolVersion>,
 ) -> Parsed<'a, Packet> {
+    //= [MQTT-3.1.3-1] [MQTT-3.1.4-1]
     let (rest, (spoken, bridge)) = protocol(input)?;
     *version = Some(spoken);
     let context = Context { sender: Sender::Client, version: spoken };

@@ -68,6 +68,7 @@ fn judge_first_byte(
     sender: Sender,
     version: Option<ProtocolVersion>,
 ) -> Result<PacketType, DecodeError> {
+    //= [U5-2.1.2-a]
     let packet = PacketType::from_bits(byte >> 4);
     let Some(version) = version else {
         //= [MQTT-3.1.0-1]

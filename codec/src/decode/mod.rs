@@ -103,6 +103,7 @@ pub(crate) fn packet(
 
 /// The packet, if its fields fill its body.
 fn whole(packet: PacketType, parsed: Parsed<'_, Packet>) -> Result<Packet, DecodeError> {
+    //= [U5-2.1.4-a]
     match parsed {
         Ok(([], value)) => Ok(value),
         Ok(_) => Err(DecodeError::TrailingBytes(packet)),

@@ -101,6 +101,7 @@ fn scan<'a>(
     place: Place,
     mut visit: impl FnMut(usize, usize, PropertyId, Value<'a>),
 ) -> Result<(), nom::Err<Fault>> {
+    //= [U5-2.2.2.2-b]
     let at = |rest: &[u8]| raw.len().saturating_sub(rest.len());
     let mut seen = 0_u64;
     let mut rest = raw;
@@ -134,6 +135,8 @@ fn property_id(input: &[u8]) -> Parsed<'_, PropertyId> {
 
 /// Whether the property may be where it is.
 fn judge_place(id: PropertyId, place: Place) -> Result<(), nom::Err<Fault>> {
+    //= [U5-2.2.2.2-a] [U5-3.1.2.11.2-a] [U5-3.1.2.11.5-a] [U5-3.1.2.11.9-a] [U5-3.3.2.3.5-a]
+    //= [U5-3.1.3.2-a]
     match place {
         Place::Will => require(id.allowed_in_will(), DecodeError::PropertyNotAllowedInWill(id)),
         Place::Packet(packet, sender) if id.allowed_from(sender, packet) => Ok(()),
@@ -187,6 +190,8 @@ fn property_value(input: &[u8], id: PropertyId) -> Parsed<'_, Value<'_>> {
 
 /// Whether the value is one that the property may have.
 fn judge_value(id: PropertyId, value: Value<'_>) -> Result<(), nom::Err<Fault>> {
+    //= [U5-3.1.2.11.3-a] [U5-3.1.2.11.4-a] [U5-3.1.2.11.6-a] [U5-3.1.2.11.7-a] [U5-3.3.2.3.8-a]
+    //= [U5-3.8.2.1.2-a]
     let in_range = match (id, value) {
         // Maximum QoS can be 0 or 1 only, as every other Byte.
         (_, Value::Byte(value)) => value <= 1,

@@ -41,6 +41,7 @@ fn subscription_options(
     byte: u8,
     version: ProtocolVersion,
 ) -> Result<SubscriptionOptions, nom::Err<Fault>> {
+    //= [U5-3.8.3.1-a]
     //= [MQTT-3.8.3-5]
     let reserved = if version.is_v5() { 0b1100_0000 } else { 0b1111_1100 };
     require(byte & reserved == 0, DecodeError::SubscriptionOptionsReserved)?;

@@ -15,6 +15,7 @@ use crate::ConnId;
 impl Shard {
     /// PUBACK ends a QoS 1 exchange, whatever its reason `[MQTT-4.4.0-2]`.
     pub(super) fn on_puback(&mut self, cx: &mut Cx<'_>, session: SessionId, ack: &Ack) {
+        //= [MQTT-4.3.2-3] [MQTT-4.4.0-2] [MQTT-4.8.2-6]
         let is_qos1 = |exchange: &Exchange| matches!(&exchange.stage, Stage::Published(queued) if queued.qos == QoS::AtLeastOnce);
         self.end_exchange(cx, session, ack.packet_id, is_qos1);
     }
@@ -22,6 +23,7 @@ impl Shard {
     /// PUBREC: the receiver has the message (then PUBREL), or refused it (then the exchange is
     /// over) `[MQTT-4.3.3-4]`.
     pub(super) fn on_pubrec(&mut self, cx: &mut Cx<'_>, id: ConnId, session: SessionId, ack: &Ack) {
+        //= [MQTT-4.3.3-3] [MQTT-4.3.3-4] [MQTT-4.3.3-9] [U5-4.13.2-a]
         let packet_id = ack.packet_id;
         let is_qos2 = |exchange: &Exchange| match &exchange.stage {
             Stage::Published(queued) => queued.qos == QoS::ExactlyOnce,
@@ -58,6 +60,7 @@ impl Shard {
 
     /// PUBCOMP ends a QoS 2 exchange `[MQTT-4.3.3-5]`.
     pub(super) fn on_pubcomp(&mut self, cx: &mut Cx<'_>, session: SessionId, ack: &Ack) {
+        //= [U5-3.6.2.1-a]
         let released = |exchange: &Exchange| exchange.stage == Stage::Released;
         self.end_exchange(cx, session, ack.packet_id, released);
     }
@@ -69,6 +72,7 @@ impl Shard {
         packet_id: PacketId,
         fits: impl FnOnce(&Exchange) -> bool,
     ) {
+        //= [MQTT-4.3.3-5]
         let Some(session) = self.sessions.get_mut(id) else { return };
         if !session.exchange(packet_id).is_some_and(|exchange| fits(exchange)) {
             return;
@@ -90,6 +94,7 @@ impl Shard {
         packet_id: PacketId,
         reason: ReasonCode,
     ) {
+        //= [MQTT-2.2.1-5]
         let Some(conn) = self.conns.get(id) else { return };
         let version = conn.version;
         let plain = Frame::Ack { kind, version, packet_id, reason };
@@ -118,6 +123,8 @@ impl Shard {
         why: Option<&str>,
         make: impl Fn(Properties) -> Packet,
     ) -> bool {
+        //= [MQTT-3.1.2-29] [MQTT-3.4.2-2] [MQTT-3.5.2-2] [MQTT-3.6.2-2] [MQTT-3.7.2-2]
+        //= [U5-3.4.2.2.2-a]
         let Some(conn) = self.conns.get(id) else { return false };
         let (version, packet_max) = (conn.version, conn.packet_max as usize);
         if version.is_v5()

@@ -86,6 +86,7 @@ impl Shard {
 
     /// AUTH on a running connection: a re-authentication begins or goes on `[MQTT-4.12.1-1]`.
     pub(super) fn on_auth(&mut self, cx: &mut Cx<'_>, id: ConnId, auth: &Auth) {
+        //= [U5-3.15-a]
         let Some(conn) = self.conns.get(id) else { return };
         let same = auth.properties.authentication_method() == conn.auth_method.as_deref();
         let again = auth.reason == ReasonCode::ReAuthenticate;
@@ -110,6 +111,7 @@ impl Shard {
     }
 
     fn on_reauth_answer(&mut self, cx: &mut Cx<'_>, id: ConnId, answer: Answer) {
+        //= [U5-4.12.1-a]
         let Some(conn) = self.conns.get_mut(id) else { return };
         match answer {
             Answer::Accept { principal, data } => {

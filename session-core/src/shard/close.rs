@@ -74,6 +74,7 @@ impl Shard {
 
     /// The session goes on without a connection until its expiry `[MQTT-3.1.2-23]`.
     fn begin_absence(&mut self, cx: &mut Cx<'_>, id: SessionId) {
+        //= [MQTT-3.1.2-23] [MQTT-4.1.0-1] [U5-4.1-a]
         let Some(session) = self.sessions.get(id) else { return };
         let expiry_s = session.expiry_s;
         let ends = (expiry_s != u32::MAX).then(|| cx.now.plus_s(expiry_s));
@@ -90,6 +91,7 @@ impl Shard {
 
     /// What becomes of the Will now that the connection is gone `[MQTT-3.1.2-8]`.
     fn decide_will(&mut self, cx: &mut Cx<'_>, id: SessionId, cause: Cause, clean_start: bool) {
+        //= [MQTT-3.1.2-8] [U5-3.1.2.5-a] [U5-3.1.4-c] [U5-3.1.3.2.2-a] [U5-3.14-a]
         let Some(session) = self.sessions.get(id) else { return };
         let Some(will) = &session.will else { return };
         //= [MQTT-3.14.4-3] [MQTT-3.1.2-10]
@@ -113,6 +115,7 @@ impl Shard {
     /// Sets the Will of a session, or takes it away; one that was due is no longer
     /// `[MQTT-3.1.3-9]`.
     pub(super) fn set_will(&mut self, cx: &mut Cx<'_>, id: SessionId, will: Option<Box<Will>>) {
+        //= [MQTT-3.1.2-7]
         let Some(session) = self.sessions.get(id) else { return };
         if session.will.is_none() && will.is_none() {
             return;
@@ -129,6 +132,7 @@ impl Shard {
 
     /// Publishes the Will, which is then gone `[MQTT-3.1.2-7]` `[MQTT-3.1.2-10]`.
     pub(super) fn publish_will(&mut self, cx: &mut Cx<'_>, id: SessionId) {
+        //= [U5-3.1.3.2.4-a]
         let Some(session) = self.sessions.get(id) else { return };
         let Some(pending) = &session.will else { return };
         let Will { qos, retain, message, .. } = pending.will.clone();
@@ -150,6 +154,7 @@ impl Shard {
     /// A session is over: its Will is published, its subscriptions go, and what a share group had
     /// entrusted to it goes to other members `[MQTT-4.1.0-2]`.
     pub(super) fn end_session(&mut self, cx: &mut Cx<'_>, id: SessionId) {
+        //= [MQTT-4.1.0-2]
         self.publish_will(cx, id);
         if self.logs(id) {
             self.log(cx, Record::Ended { session: id });
@@ -175,6 +180,7 @@ impl Shard {
 
     /// A message of a share group looks for another member.
     fn reoffer(&mut self, cx: &mut Cx<'_>, queued: Queued) {
+        //= [U5-4.8.2-c]
         let Some(share) = queued.share().cloned() else { return };
         let owner = self.config.map.topic(queued.message.topic());
         let publication = Publication {
@@ -199,6 +205,7 @@ impl Shard {
         session: SessionId,
         disconnect: &Disconnect,
     ) {
+        //= [U5-3.14.2.2.2-a] [U5-3.14.2.2.2-b] [U5-3.14.4-a]
         let expiry = disconnect.properties.session_expiry_interval();
         if let Some(wanted_s) = expiry
             && let Some(state) = self.sessions.get_mut(session)

@@ -105,6 +105,7 @@ impl Named for Conn {
 
 impl Conn {
     pub(super) fn new(id: ConnId, origin: Box<Origin>, credit: u32, now: Time) -> Self {
+        //= [MQTT-3.3.2-7]
         let credit = i64::from(credit);
         Self {
             id,

@@ -64,6 +64,7 @@ impl Shard {
         error: DecodeError,
         version: Option<ProtocolVersion>,
     ) {
+        //= [MQTT-4.13.1-1]
         let Some(conn) = self.conns.get_mut(id) else { return };
         let cause = Cause::Malformed(error);
         match conn.phase {
@@ -131,6 +132,7 @@ impl Shard {
 
     /// What is wrong with a CONNECT before anything is known of its sender.
     fn judge_connect(&self, connect: &Connect) -> Result<(), ReasonCode> {
+        //= [MQTT-3.1.3-5]
         let features = &self.config.features;
         if connect.client_id.is_empty() {
             //= [MQTT-3.1.3-8 of 3.1.1], and 3.1 knows no empty identifier at all.
@@ -164,6 +166,7 @@ impl Shard {
     /// A Client Identifier that nobody uses and whose session belongs here `[MQTT-3.2.2-16]`.
     /// The search ends after as many steps as there are shards on average.
     fn assign_client_id(&mut self) -> Box<str> {
+        //= [MQTT-3.1.3-6] [MQTT-3.2.2-16]
         loop {
             self.last_assigned = self.last_assigned.wrapping_add(1);
             let id = format!("auto-{:016x}-{:x}", self.config.instance, self.last_assigned);
@@ -224,6 +227,7 @@ impl Shard {
 
     /// The session of a CONNECT and whether it existed: taken over, resumed or made anew.
     fn take_session(&mut self, cx: &mut Cx<'_>, connect: &Connect) -> (SessionId, bool) {
+        //= [MQTT-3.1.3-2] [MQTT-3.1.4-4]
         if let Some(old) = self.by_client.get(&connect.client_id).copied() {
             //= [MQTT-3.1.4-3]
             if let Some(conn) = self.sessions.get(old).and_then(|session| session.conn) {
@@ -271,6 +275,7 @@ impl Shard {
         connect: &Connect,
         principal: Principal,
     ) {
+        //= [MQTT-3.1.3-9] [U5-4.9-a]
         let limits = &self.config.limits;
         let Some(conn) = self.conns.get_mut(id) else { return };
         let properties = &connect.properties;
@@ -305,6 +310,7 @@ impl Shard {
         session_expiry_s: u32,
         data: Option<Bytes>,
     ) {
+        //= [MQTT-3.1.4-5] [MQTT-3.2.0-2] [U5-3.1.4-b]
         let properties = if connect.version.is_v5() {
             self.connack_properties(connect, assigned, session_expiry_s, data)
         } else {
@@ -330,6 +336,7 @@ impl Shard {
         session_expiry_s: u32,
         data: Option<Bytes>,
     ) -> Properties {
+        //= [U5-3.2.2.3.2-a] [U5-3.2.2.3-a] [U5-3.2.2.3.4-a]
         use Property as P;
         let (limits, features) = (&self.config.limits, &self.config.features);
         let asked = &connect.properties;
@@ -419,6 +426,7 @@ impl Shard {
     }
 
     fn send_connack_error(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode, why: &str) {
+        //= [MQTT-3.1.4-6] [MQTT-3.2.2-7] [MQTT-4.13.2-1] [U5-4.13.1-a]
         let Some(conn) = self.conns.get(id) else { return };
         //= [MQTT-3.2.2-6 of 3.1.1]
         if !conn.version.is_v5() && reason.v3_connect_return_code().is_none() {
@@ -444,6 +452,7 @@ impl Shard {
         reason: ReasonCode,
         why: &str,
     ) {
+        //= [MQTT-3.14.4-1] [MQTT-3.14.4-2]
         let Some(conn) = self.conns.get(id) else { return };
         //= [MQTT-3.14.0-1]
         if conn.version.is_v5() && conn.session().is_some() {
@@ -457,6 +466,7 @@ impl Shard {
 
 /// The Keep Alive in force, seconds `[MQTT-3.1.2-21]`. Before 5.0 a client cannot be told another.
 fn granted_keep_alive_s(connect: &Connect, maximum_s: u16) -> u16 {
+    //= [MQTT-3.2.2-22]
     let asked = connect.keep_alive_s;
     if maximum_s == 0 || !connect.version.is_v5() || (asked != 0 && asked <= maximum_s) {
         return asked;

@@ -26,6 +26,7 @@ impl Shard {
     /// Whether a session would send a message of this QoS at once; `Err` tells whether it is
     /// connected at all.
     pub(super) fn readiness(&self, id: SessionId, qos: QoS) -> Result<(), bool> {
+        //= [MQTT-3.3.4-10] [MQTT-4.9.0-3]
         let session = self.sessions.get(id).ok_or(false)?;
         let conn = session.conn.and_then(|conn| self.conns.get(conn)).ok_or(false)?;
         let window_open = qos == QoS::AtMostOnce
@@ -59,6 +60,7 @@ impl Shard {
     }
 
     fn deliver_qos0(&mut self, cx: &mut Cx<'_>, id: SessionId, queued: Queued) {
+        //= [MQTT-4.3.1-1]
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else { return };
         if session.subscribing == 0 && session.queue_qos0.is_empty() && conn.credit > 0 {
@@ -142,6 +144,7 @@ impl Shard {
     /// Sends the next unfinished exchange of an earlier connection again, in its order and with
     /// its identifier `[MQTT-4.4.0-1]` `[MQTT-4.6.0-1]`. Expiry does not stop it `[MQTT-4.3.3-7]`.
     fn resend_next(&mut self, cx: &mut Cx<'_>, id: SessionId) -> bool {
+        //= [MQTT-4.3.3-6] [MQTT-4.3.3-7] [MQTT-4.4.0-1] [MQTT-4.8.2-4] [U5-3.8.4-c]
         let Some(session) = self.sessions.get_mut(id) else { return false };
         if session.unsent == 0 {
             return false;
@@ -183,6 +186,7 @@ impl Shard {
 
     /// Begins the exchange of the first waiting message.
     fn send_next(&mut self, cx: &mut Cx<'_>, id: SessionId) -> bool {
+        //= [MQTT-4.3.2-2] [MQTT-4.3.3-2] [MQTT-4.6.0-5]
         let Some(session) = self.sessions.get(id) else { return false };
         let Some(queued) = session.queue.messages.front() else { return false };
         let Some(conn) = session.conn.and_then(|conn| self.conns.get(conn)) else { return false };
@@ -222,6 +226,7 @@ impl Shard {
     }
 
     fn send_publish(&mut self, cx: &mut Cx<'_>, id: SessionId, queued: &Queued, how: Sending) {
+        //= [MQTT-3.3.1-3]
         let Some(session) = self.sessions.get(id) else { return };
         let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else { return };
         if how.packet_id.is_none() && !is_deliverable(conn, queued, cx.now) {
@@ -246,6 +251,7 @@ fn is_deliverable(conn: &Conn, queued: &Queued, now: Time) -> bool {
 
 /// Whether a message is within the connection's Maximum Packet Size `[MQTT-3.1.2-24]`.
 fn fits(conn: &Conn, queued: &Queued, left_s: u32) -> bool {
+    //= [U5-3.1.2.11.4-b]
     // The layout's own size bounds what the frame adds: a header, identifiers and an alias.
     if queued.message.size().saturating_add(32) <= conn.packet_max as usize
         && queued.extra.is_none()
@@ -301,6 +307,7 @@ fn plain_frame(conn: &Conn, queued: &Queued, how: Sending, left_s: u32) -> Frame
 }
 
 fn publish_parts(conn: &Conn, queued: &Queued, how: Sending, left_s: u32) -> PublishFrame {
+    //= [MQTT-3.3.2-11] [U5-3.3.1.3-b]
     let ids = queued.extra.as_ref().map(|extra| &extra.ids);
     PublishFrame {
         message: queued.message.clone(),

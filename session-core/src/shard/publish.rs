@@ -22,6 +22,7 @@ impl Shard {
         session: SessionId,
         mut publish: Publish,
     ) {
+        //= [MQTT-3.3.4-1]
         if let Err(reason) = self.resolve_alias(id, &mut publish) {
             return self.refuse(cx, id, reason);
         }
@@ -53,6 +54,7 @@ impl Shard {
 
     /// Puts the topic of a Topic Alias in its place, or learns the alias.
     fn resolve_alias(&mut self, id: ConnId, publish: &mut Publish) -> Result<(), ReasonCode> {
+        //= [U5-3.3.2.3.4-a] [U5-3.3.2.3.4-b]
         let Some(alias) = publish.topic_alias else { return Ok(()) };
         //= [MQTT-3.3.2-9] [MQTT-3.2.2-18]
         if alias.get() > self.config.limits.topic_alias_maximum {
@@ -85,6 +87,7 @@ impl Shard {
         packet_id: PacketId,
         mut publication: Publication,
     ) {
+        //= [MQTT-4.3.2-4] [MQTT-4.3.2-5]
         let verdict = self.judge_publish(id, &publication);
         if !self.take_quota(cx, id) {
             return;
@@ -174,6 +177,7 @@ impl Shard {
 
     /// Whether a client may publish this.
     fn judge_publish(&self, id: ConnId, publication: &Publication) -> Result<(), ReasonCode> {
+        //= [U5-3.2.2.3.5-a] [MQTT-4.7.0-1] [U5-4.3.3-a]
         let topic = publication.message.topic();
         self.judge_topic(topic)?;
         let Some(conn) = self.conns.get(id) else { return Err(ReasonCode::UnspecifiedError) };
@@ -207,6 +211,7 @@ impl Shard {
         session: SessionId,
         ack: &codec::Ack,
     ) {
+        //= [MQTT-4.3.3-13]
         let packet_id = ack.packet_id;
         let Some(state) = self.sessions.get_mut(session) else { return };
         let Some(held) = state.inbound.get_mut(&packet_id) else {
@@ -282,6 +287,7 @@ impl Shard {
 
     /// The QoS 2 exchange of a publisher is over.
     fn complete_release(&mut self, cx: &mut Cx<'_>, session: SessionId, packet_id: PacketId) {
+        //= [MQTT-4.3.3-11] [MQTT-4.3.3-12]
         if self.logs(session) {
             self.log(cx, Record::Released { session, packet_id });
         }

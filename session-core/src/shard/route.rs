@@ -168,6 +168,7 @@ impl Shard {
     /// Collects the receivers, one entry for each session, sorted by shard and session; returns
     /// the share groups that match.
     fn find_targets(&self, publication: &Publication, targets: &mut Vec<Target>) -> Vec<Arc<str>> {
+        //= [MQTT-3.3.2-3] [MQTT-4.5.0-1]
         let mut shares = Vec::new();
         let mut lists = 0_u32;
         self.index.matching(publication.message.topic(), |subscribers| {
@@ -204,6 +205,7 @@ impl Shard {
         publication: &Publication,
         targets: &mut Vec<Target>,
     ) -> (u16, bool) {
+        //= [MQTT-4.6.0-6]
         let mut answers = 0_u16;
         let mut refused = false;
         while let Some(shard) = targets.last().map(|target| target.who.shard) {
@@ -301,6 +303,7 @@ impl Shard {
     }
 
     fn deliver_shared(&mut self, cx: &mut Cx<'_>, offer: &Offer, target: Target) -> Offered {
+        //= [U5-3.3.4-a] [U5-4.8.2-a]
         let taken = self.deliver(cx, &offer.publication, target);
         if taken { Offered::Here } else { Offered::Refused }
     }
@@ -385,6 +388,7 @@ impl Shard {
     /// Stores or removes the retained message of a topic `[MQTT-3.3.1-5]` `[MQTT-3.3.1-6]`
     /// `[MQTT-3.3.1-7]`.
     fn retain(&mut self, cx: &mut Cx<'_>, publication: &Publication) -> ReasonCode {
+        //= [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-8] [U5-3.3.1.3-a]
         let topic = publication.message.topic();
         if publication.message.payload().is_empty() {
             self.remove_retained(cx, topic);
@@ -455,6 +459,7 @@ fn share_target(member: &Subscriber, offer: &Offer) -> Target {
 /// Makes one target of all that belong to one session: the highest QoS, every identifier
 /// `[MQTT-3.3.4-2]` `[MQTT-3.3.4-4]`.
 fn merge_overlapping(targets: &mut Vec<Target>) {
+    //= [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4]
     targets.sort_by_key(|target| target.who);
     targets.dedup_by(|next, kept| {
         if next.who != kept.who {

@@ -65,6 +65,7 @@ impl Shard {
 
     /// What is wrong with the whole packet.
     fn judge_subscribe(&self, conn: ConnId, subscribe: &Subscribe) -> Result<(), ReasonCode> {
+        //= [U5-3.2.2.3.12-a]
         let features = &self.config.features;
         let is_v5 = self.conns.get(conn).is_some_and(|conn| conn.version.is_v5());
         if !features.subscription_identifiers
@@ -97,6 +98,7 @@ impl Shard {
         id: u32,
         wanted: &SubscribeFilter,
     ) -> ReasonCode {
+        //= [MQTT-3.2.2-10] [MQTT-3.8.4-3] [U5-4.8.2-b]
         let existed = match self.judge_filter(conn, session, &wanted.filter) {
             Ok(existed) => existed,
             Err(reason) => return reason,
@@ -139,6 +141,7 @@ impl Shard {
         session: SessionId,
         filter: &str,
     ) -> Result<bool, ReasonCode> {
+        //= [U5-3.2.2.3.11-a] [U5-3.2.2.3.13-a]
         let limits = &self.config.limits;
         let features = &self.config.features;
         //= [MQTT-4.8.2-1] [MQTT-4.8.2-2] [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.3-1]
@@ -241,6 +244,7 @@ impl Shard {
         session: SessionId,
         unsubscribe: Unsubscribe,
     ) {
+        //= [MQTT-3.10.4-3] [MQTT-3.10.4-6]
         let request = self.open_waiter(conn, session, unsubscribe.packet_id, false);
         for filter in &unsubscribe.filters {
             //= [MQTT-3.10.4-1] filters are compared as they are.
@@ -271,6 +275,7 @@ impl Shard {
         filter: Arc<str>,
         request: Option<u32>,
     ) {
+        //= [MQTT-3.10.4-2] [U5-3.10.4-a]
         if self.logs(session) {
             self.log(cx, Record::Unsubscribed { session, filter: filter.clone() });
         }
@@ -308,6 +313,7 @@ impl Shard {
 
     /// Answers a packet once every owner has: SUBACK means routed.
     fn finish_waiter(&mut self, cx: &mut Cx<'_>, request: u32) {
+        //= [MQTT-2.2.1-6] [MQTT-3.8.4-7]
         if self.waiters.get(&request).is_none_or(|waiter| waiter.answers > 0) {
             return;
         }
@@ -368,6 +374,7 @@ impl Shard {
     /// A retained message goes to a new subscription, with RETAIN whatever Retain As Published
     /// says (U5-3.3.1.3-b). The queue's limits do not apply: the set was asked for.
     fn replay(&mut self, cx: &mut Cx<'_>, id: SessionId, filter: &Arc<str>, of: Retained) {
+        //= [MQTT-3.8.4-4] [U5-3.8.4-a] [U5-3.8.4-b]
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(subscription) = session.subscriptions.get(filter).copied() else { return };
         let ids = Ids::of(subscription.id);

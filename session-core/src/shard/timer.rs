@@ -63,6 +63,7 @@ impl Shard {
     }
 
     fn on_conn_deadline(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        //= [U5-3.1.4-a]
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.deadline = None;
         match conn.phase {
