@@ -58,6 +58,7 @@ pub fn split_shared(filter: &str) -> Option<Result<(&str, &str), ()>> {
 /// Whether a filter matches a name, including the rule of `$` topics `[MQTT-4.7.2-1]`. Naive and
 /// exact; the broker's routing uses an index instead.
 pub fn matches(filter: &str, name: &str) -> bool {
+    //= [U3-3.8.3-a]
     //= [MQTT-4.7.3-4] [U5-4.7.1-a] [U5-4.7.3-a]
     //= [MQTT-4.7.2-1]
     if name.starts_with('$') && filter.starts_with(['#', '+']) {

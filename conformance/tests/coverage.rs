@@ -1,8 +1,43 @@
-//! How the coverage of the standards' statements is judged.
+//! Every statement of the standards that binds a server is proved by a scenario and kept by tagged
+//! code, or a written reason says why not; and `docs/conformance.md` shows the table as it is.
+#![allow(clippy::print_stderr, reason = "it says which statements are open")]
 
-use std::path::Path;
+use std::{fs, path::Path};
 
-use conformance::{coverage::Coverage, requirements::Requirements};
+use conformance::{
+    coverage::{self, Coverage},
+    requirements::Requirements,
+    sim, suite,
+};
+
+const RENEW: &str =
+    "cargo run -p conformance -- report --format markdown --output docs/conformance.md";
+
+#[test]
+fn every_statement_is_covered_or_explained() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let requirements = Requirements::embedded();
+    let files = suite::load(&[root.join("spec-tests")]).expect("the scenarios are readable");
+    let coverage = Coverage::measure(&requirements, &files, &root).expect("the code is readable");
+
+    let open: Vec<_> = coverage
+        .unexplained()
+        .map(|row| format!("{} {}", row.requirement.table.name(), row.requirement.id))
+        .collect();
+    for problem in &coverage.problems {
+        eprintln!("{problem}");
+    }
+    assert!(
+        open.is_empty(),
+        "neither covered nor explained in exceptions.tsv: {}",
+        open.join(", ")
+    );
+    assert!(coverage.problems.is_empty(), "{} problems, shown above", coverage.problems.len());
+
+    let shown = coverage::markdown(&coverage, &coverage.verdicts(&sim::play_all(&files)));
+    let committed = fs::read_to_string(root.join("docs/conformance.md")).unwrap_or_default();
+    assert!(shown == committed, "docs/conformance.md is not fresh, renew it: {RENEW}");
+}
 
 #[test]
 fn what_lacks_a_scenario_or_a_tag_is_open() {

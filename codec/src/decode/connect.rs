@@ -33,6 +33,7 @@ pub(super) fn connect<'a>(
     header_flags: u8,
     version: &mut Option<ProtocolVersion>,
 ) -> Parsed<'a, Packet> {
+    //= [MQTT-3.1.3-11 of 3.1.1] [D31-11]
     //= [MQTT-3.1.3-1] [MQTT-3.1.4-1]
     let (rest, (spoken, bridge)) = protocol(input)?;
     *version = Some(spoken);
@@ -70,6 +71,7 @@ pub(super) fn connect<'a>(
 
 /// Protocol name and level, and whether a bridge speaks. `[MQTT-3.1.2-1]` `[MQTT-3.1.2-2]`
 fn protocol(input: &[u8]) -> Parsed<'_, (ProtocolVersion, bool)> {
+    //= [MQTT-3.1.2-2 of 3.1.1] [D31-1]
     //= [MQTT-3.1.2-1] [MQTT-3.1.2-2]
     let (rest, name) = data(input)?;
     require(matches!(name, b"MQTT" | b"MQIsdp"), DecodeError::ProtocolNameUnknown)?;
@@ -86,6 +88,7 @@ fn protocol(input: &[u8]) -> Parsed<'_, (ProtocolVersion, bool)> {
 
 /// Judges what the Connect Flags say of one another.
 fn judge_flags(flags: u8, version: ProtocolVersion) -> Result<(), nom::Err<Fault>> {
+    //= [MQTT-3.1.2-11 of 3.1.1] [MQTT-3.1.2-22 of 3.1.1] [D31-7]
     let has = |bit: u8| flags & bit != 0;
     let will_qos = (flags >> 3) & 0b11;
     //= [MQTT-3.1.2-3]
@@ -133,6 +136,7 @@ fn optional<'a, T>(
     may_miss: bool,
     field: impl FnOnce(&'a [u8]) -> Parsed<'a, T>,
 ) -> Parsed<'a, Option<T>> {
+    //= [MQTT-3.1.2-21 of 3.1.1] [D31-8]
     //= [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT-3.1.2-19]
     if !announced || may_miss && input.is_empty() {
         return Ok((input, None));

@@ -68,6 +68,7 @@ fn judge_first_byte(
     sender: Sender,
     version: Option<ProtocolVersion>,
 ) -> Result<PacketType, DecodeError> {
+    //= [U5-3.12-a]
     //= [U5-2.1.2-a]
     let packet = PacketType::from_bits(byte >> 4);
     let Some(version) = version else {
@@ -91,6 +92,7 @@ fn judge_first_byte(
 
 /// `[MQTT-2.1.3-1]`: flags that are reserved have the value of the table.
 fn judge_flags(packet: PacketType, first: u8, version: ProtocolVersion) -> Result<(), DecodeError> {
+    //= [D31-12]
     let v31 = version == ProtocolVersion::V31;
     match packet {
         PacketType::Connect => Ok(()),

@@ -11,6 +11,7 @@ use super::{
 use crate::{DecodeError, Field, Message, Packet, PacketType, Publish, QoS, topic};
 
 pub(super) fn publish(input: &[u8], flags: u8, context: Context) -> Parsed<'_, Packet> {
+    //= [MQTT-3.3.2-13] [MQTT-3.3.2-19]
     //= [U5-3.3.2.1-a]
     let v5 = context.version.is_v5();
     let qos = QoS::from_bits((flags >> 1) & 0b11).unwrap_or_default();

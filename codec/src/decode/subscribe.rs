@@ -28,6 +28,7 @@ pub(super) fn subscribe(input: &[u8], context: Context) -> Parsed<'_, Packet> {
 
 /// A Topic Filter and its Subscription Options. `[MQTT-3.8.3-1]`
 fn subscribe_filter(input: &[u8], version: ProtocolVersion) -> Parsed<'_, SubscribeFilter> {
+    //= [MQTT-3.8.3-1 of 3.1.1]
     //= [MQTT-3.8.3-1]
     let (rest, filter) = string(input, Field::TopicFilter)?;
     let (rest, byte) = u8(rest)?;
@@ -116,6 +117,7 @@ fn entries<'a, T>(
     mut input: &'a [u8],
     mut entry: impl FnMut(&'a [u8]) -> Parsed<'a, T>,
 ) -> Parsed<'a, Vec<T>> {
+    //= [D31-9]
     let mut list = Vec::new();
     while !input.is_empty() {
         let (rest, value) = entry(input)?;

@@ -50,6 +50,7 @@ pub(super) fn data(input: &[u8]) -> Parsed<'_, &[u8]> {
 
 /// A UTF-8 Encoded String. `[MQTT-1.5.4-1]` `[MQTT-1.5.4-2]` `[MQTT-1.5.4-3]`
 pub(super) fn string(input: &[u8], field: Field) -> Parsed<'_, &str> {
+    //= [D31-10]
     let (rest, bytes) = data(input)?;
     //= [MQTT-1.5.4-1] [MQTT-1.5.4-3]
     // The standard library's check is that of RFC 3629: no surrogates, no over-long forms; U+FEFF

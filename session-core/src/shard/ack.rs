@@ -23,6 +23,7 @@ impl Shard {
     /// PUBREC: the receiver has the message (then PUBREL), or refused it (then the exchange is
     /// over) `[MQTT-4.3.3-4]`.
     pub(super) fn on_pubrec(&mut self, cx: &mut Cx<'_>, id: ConnId, session: SessionId, ack: &Ack) {
+        //= [MQTT-4.3.3-1 of 3.1.1]
         //= [MQTT-4.3.3-3] [MQTT-4.3.3-4] [MQTT-4.3.3-9] [U5-4.13.2-a]
         let packet_id = ack.packet_id;
         let is_qos2 = |exchange: &Exchange| match &exchange.stage {

@@ -74,6 +74,7 @@ impl Shard {
 
     /// The session goes on without a connection until its expiry `[MQTT-3.1.2-23]`.
     fn begin_absence(&mut self, cx: &mut Cx<'_>, id: SessionId) {
+        //= [MQTT-4.1.0-1 of 3.1.1]
         //= [MQTT-3.1.2-23] [MQTT-4.1.0-1] [U5-4.1-a]
         let Some(session) = self.sessions.get(id) else { return };
         let expiry_s = session.expiry_s;
@@ -91,6 +92,7 @@ impl Shard {
 
     /// What becomes of the Will now that the connection is gone `[MQTT-3.1.2-8]`.
     fn decide_will(&mut self, cx: &mut Cx<'_>, id: SessionId, cause: Cause, clean_start: bool) {
+        //= [MQTT-3.1.2-12 of 3.1.1] [D31-14]
         //= [MQTT-3.1.2-8] [U5-3.1.2.5-a] [U5-3.1.4-c] [U5-3.1.3.2.2-a] [U5-3.14-a]
         let Some(session) = self.sessions.get(id) else { return };
         let Some(will) = &session.will else { return };
@@ -154,6 +156,7 @@ impl Shard {
     /// A session is over: its Will is published, its subscriptions go, and what a share group had
     /// entrusted to it goes to other members `[MQTT-4.1.0-2]`.
     pub(super) fn end_session(&mut self, cx: &mut Cx<'_>, id: SessionId) {
+        //= [MQTT-3.1.2-7 of 3.1.1]
         //= [MQTT-4.1.0-2]
         self.publish_will(cx, id);
         if self.logs(id) {
@@ -225,6 +228,7 @@ impl Shard {
     /// After recovery: nobody is connected. Sessions that were get their expiry and their Will as
     /// if the network had failed now.
     pub(super) fn wake_sessions(&mut self, cx: &mut Cx<'_>) {
+        //= [U3-3.1.2.5-a]
         let all: alloc::vec::Vec<_> = self.sessions.iter().map(|(id, _)| id).collect();
         for id in all {
             let Some(session) = self.sessions.get(id) else { continue };

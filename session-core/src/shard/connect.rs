@@ -64,6 +64,7 @@ impl Shard {
         error: DecodeError,
         version: Option<ProtocolVersion>,
     ) {
+        //= [MQTT-3.1.4-1 of 3.1.1]
         //= [MQTT-4.13.1-1]
         let Some(conn) = self.conns.get_mut(id) else { return };
         let cause = Cause::Malformed(error);
@@ -132,6 +133,7 @@ impl Shard {
 
     /// What is wrong with a CONNECT before anything is known of its sender.
     fn judge_connect(&self, connect: &Connect) -> Result<(), ReasonCode> {
+        //= [MQTT-3.1.3-8 of 3.1.1] [MQTT-3.1.3-9 of 3.1.1] [U3-3.1.3.1-a] [D31-3] [D31-4]
         //= [MQTT-3.1.3-5]
         let features = &self.config.features;
         if connect.client_id.is_empty() {
@@ -227,6 +229,8 @@ impl Shard {
 
     /// The session of a CONNECT and whether it existed: taken over, resumed or made anew.
     fn take_session(&mut self, cx: &mut Cx<'_>, connect: &Connect) -> (SessionId, bool) {
+        //= [MQTT-3.1.2-6 of 3.1.1]
+        //= [MQTT-3.1.2-4 of 3.1.1]
         //= [MQTT-3.1.3-2] [MQTT-3.1.4-4]
         if let Some(old) = self.by_client.get(&connect.client_id).copied() {
             //= [MQTT-3.1.4-3]
@@ -310,6 +314,7 @@ impl Shard {
         session_expiry_s: u32,
         data: Option<Bytes>,
     ) {
+        //= [U3-3.1.4-c] [D31-5]
         //= [MQTT-3.1.4-5] [MQTT-3.2.0-2] [U5-3.1.4-b]
         let properties = if connect.version.is_v5() {
             self.connack_properties(connect, assigned, session_expiry_s, data)
@@ -426,6 +431,7 @@ impl Shard {
     }
 
     fn send_connack_error(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode, why: &str) {
+        //= [U3-3.2.2.3-a] [D31-15]
         //= [MQTT-3.1.4-6] [MQTT-3.2.2-7] [MQTT-4.13.2-1] [U5-4.13.1-a]
         let Some(conn) = self.conns.get(id) else { return };
         //= [MQTT-3.2.2-6 of 3.1.1]

@@ -60,6 +60,7 @@ impl Shard {
     }
 
     fn deliver_qos0(&mut self, cx: &mut Cx<'_>, id: SessionId, queued: Queued) {
+        //= [U3-3.1.2.4-a]
         //= [MQTT-4.3.1-1]
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else { return };
@@ -78,6 +79,7 @@ impl Shard {
 
     /// Adds a QoS 1 or 2 message to a session's queue and sends what can be sent.
     fn enqueue(&mut self, cx: &mut Cx<'_>, id: SessionId, queued: Queued) -> bool {
+        //= [MQTT-3.1.2-5 of 3.1.1]
         let Some(session) = self.sessions.get_mut(id) else { return true };
         if session.queue.is_full(&queued.message, &self.config.limits) {
             self.report_full(cx, id);
@@ -186,6 +188,7 @@ impl Shard {
 
     /// Begins the exchange of the first waiting message.
     fn send_next(&mut self, cx: &mut Cx<'_>, id: SessionId) -> bool {
+        //= [MQTT-4.3.2-1 of 3.1.1]
         //= [MQTT-4.3.2-2] [MQTT-4.3.3-2] [MQTT-4.6.0-5]
         let Some(session) = self.sessions.get(id) else { return false };
         let Some(queued) = session.queue.messages.front() else { return false };

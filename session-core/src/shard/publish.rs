@@ -87,6 +87,7 @@ impl Shard {
         packet_id: PacketId,
         mut publication: Publication,
     ) {
+        //= [MQTT-3.3.5-2 of 3.1.1] [MQTT-4.3.2-2 of 3.1.1] [D31-13]
         //= [MQTT-4.3.2-4] [MQTT-4.3.2-5]
         let verdict = self.judge_publish(id, &publication);
         if !self.take_quota(cx, id) {
@@ -121,6 +122,7 @@ impl Shard {
         packet_id: PacketId,
         publication: Publication,
     ) {
+        //= [MQTT-4.3.3-2 of 3.1.1]
         let Some(state) = self.sessions.get_mut(session) else { return };
         //= [MQTT-4.3.3-10] a repetition is acknowledged and not taken again.
         if let Some(held) = state.inbound.get_mut(&packet_id) {
@@ -287,6 +289,7 @@ impl Shard {
 
     /// The QoS 2 exchange of a publisher is over.
     fn complete_release(&mut self, cx: &mut Cx<'_>, session: SessionId, packet_id: PacketId) {
+        //= [U3-4.3.3-a]
         //= [MQTT-4.3.3-11] [MQTT-4.3.3-12]
         if self.logs(session) {
             self.log(cx, Record::Released { session, packet_id });

@@ -388,6 +388,7 @@ impl Shard {
     /// Stores or removes the retained message of a topic `[MQTT-3.3.1-5]` `[MQTT-3.3.1-6]`
     /// `[MQTT-3.3.1-7]`.
     fn retain(&mut self, cx: &mut Cx<'_>, publication: &Publication) -> ReasonCode {
+        //= [MQTT-3.3.1-7 of 3.1.1] [U3-4.1-a]
         //= [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-8] [U5-3.3.1.3-a]
         let topic = publication.message.topic();
         if publication.message.payload().is_empty() {
@@ -459,6 +460,7 @@ fn share_target(member: &Subscriber, offer: &Offer) -> Target {
 /// Makes one target of all that belong to one session: the highest QoS, every identifier
 /// `[MQTT-3.3.4-2]` `[MQTT-3.3.4-4]`.
 fn merge_overlapping(targets: &mut Vec<Target>) {
+    //= [MQTT-3.3.5-1 of 3.1.1]
     //= [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4]
     targets.sort_by_key(|target| target.who);
     targets.dedup_by(|next, kept| {

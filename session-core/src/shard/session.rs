@@ -261,6 +261,7 @@ impl Session {
 
     /// A Packet Identifier that no exchange uses `[MQTT-2.2.1-4]`; `None` if all are in use.
     pub(super) fn free_packet_id(&self, max: u16) -> Option<PacketId> {
+        //= [U3-2.3.1-a]
         //= [U5-2.2.1-a] [MQTT-4.3.2-1] [MQTT-4.3.3-1]
         let max = max.max(1);
         let mut candidate = self.next_packet_id;

@@ -141,6 +141,7 @@ impl Shard {
         session: SessionId,
         filter: &str,
     ) -> Result<bool, ReasonCode> {
+        //= [MQTT-3.8.3-2 of 3.1.1]
         //= [U5-3.2.2.3.11-a] [U5-3.2.2.3.13-a]
         let limits = &self.config.limits;
         let features = &self.config.features;
@@ -313,6 +314,7 @@ impl Shard {
 
     /// Answers a packet once every owner has: SUBACK means routed.
     fn finish_waiter(&mut self, cx: &mut Cx<'_>, request: u32) {
+        //= [MQTT-3.9.3-2 of 3.1.1] [D31-6]
         //= [MQTT-2.2.1-6] [MQTT-3.8.4-7]
         if self.waiters.get(&request).is_none_or(|waiter| waiter.answers > 0) {
             return;
@@ -374,6 +376,7 @@ impl Shard {
     /// A retained message goes to a new subscription, with RETAIN whatever Retain As Published
     /// says (U5-3.3.1.3-b). The queue's limits do not apply: the set was asked for.
     fn replay(&mut self, cx: &mut Cx<'_>, id: SessionId, filter: &Arc<str>, of: Retained) {
+        //= [U3-3.8.4-a] [D31-16]
         //= [MQTT-3.8.4-4] [U5-3.8.4-a] [U5-3.8.4-b]
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(subscription) = session.subscriptions.get(filter).copied() else { return };
