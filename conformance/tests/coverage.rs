@@ -35,6 +35,10 @@ fn every_statement_is_covered_or_explained() {
     assert!(coverage.problems.is_empty(), "{} problems, shown above", coverage.problems.len());
 
     let shown = coverage::markdown(&coverage, &coverage.verdicts(&sim::play_all(&files)));
+    let xml = coverage::junit(&coverage, &coverage.verdicts(&[]));
+    let xml = roxmltree::Document::parse(&xml).expect("it is XML");
+    let cases = xml.descendants().filter(|node| node.has_tag_name("testcase")).count();
+    assert_eq!(cases, requirements.all.len());
     let committed = fs::read_to_string(root.join("docs/conformance.md")).unwrap_or_default();
     assert!(shown == committed, "docs/conformance.md is not fresh, renew it: {RENEW}");
 }

@@ -31,6 +31,7 @@ pub(crate) struct Report {
 enum Format {
     Text,
     Markdown,
+    Junit,
 }
 
 impl Report {
@@ -42,6 +43,7 @@ impl Report {
         let text = match self.format {
             Format::Text => coverage::text(&coverage, &verdicts),
             Format::Markdown => coverage::markdown(&coverage, &verdicts),
+            Format::Junit => coverage::junit(&coverage, &verdicts),
         };
         match self.output {
             Some(path) => fs::write(path, text)?,

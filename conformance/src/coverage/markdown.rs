@@ -72,8 +72,7 @@ fn summary(rows: &[(&Row<'_>, Verdict)]) -> String {
 
 fn line(row: &Row<'_>, verdict: Verdict) -> String {
     let requirement = row.requirement;
-    let mut scenarios: Vec<String> =
-        row.scenarios.iter().map(|file| super::scenario_name(file)).collect();
+    let mut scenarios: Vec<String> = row.scenarios.iter().map(|file| file.name()).collect();
     scenarios.extend(row.no_scenario.map(|reason| format!("*{reason}*")));
     let mut code: Vec<String> = row.code.iter().map(|place| format!("`{place}`")).collect();
     code.extend(row.no_code.map(|reason| format!("*{reason}*")));

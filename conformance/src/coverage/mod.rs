@@ -1,12 +1,14 @@
 //! How the standards' statements are covered: by scenarios that prove them, by tags in the code that
 //! keeps them, or by a written reason why not.
 
+mod junit;
 mod markdown;
 mod tags;
 mod text;
 
 use std::{collections::BTreeMap, io, path::Path};
 
+pub use junit::junit;
 pub use markdown::markdown;
 pub use tags::Place;
 pub use text::text;
@@ -17,12 +19,6 @@ use crate::{
     run::Played,
     suite::File,
 };
-
-/// The name of a scenario: its path below `spec-tests`, without its ending.
-pub fn scenario_name(file: &File) -> String {
-    let path = file.path.with_extension("").to_string_lossy().replace('\\', "/");
-    path.rsplit_once("spec-tests/").map_or(path.clone(), |(_, name)| name.to_owned())
-}
 
 /// What was found about each statement by playing, in the order of [`Coverage::rows`].
 pub type Verdicts = Vec<Verdict>;

@@ -25,9 +25,7 @@ fn covers(row: &Row<'_>) -> Vec<String> {
     let mut lines: Vec<String> =
         row.code.iter().map(|place| format!("code      {place}")).collect();
     lines.extend(row.no_code.map(|reason| format!("no code   {reason}")));
-    lines.extend(
-        row.scenarios.iter().map(|file| format!("scenario  {}", super::scenario_name(file))),
-    );
+    lines.extend(row.scenarios.iter().map(|file| format!("scenario  {}", file.name())));
     lines.extend(row.no_scenario.map(|reason| format!("no scenario  {reason}")));
     if !row.is_explained() {
         lines.push("NOT COVERED".to_owned());

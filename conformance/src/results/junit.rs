@@ -79,7 +79,7 @@ fn test_case(
 }
 
 /// A text as XML holds it. What XML cannot hold at all becomes a mark in its place.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -1,6 +1,6 @@
 //! What a run found, and how it is shown.
 
-mod junit;
+pub(crate) mod junit;
 mod markdown;
 mod text;
 
