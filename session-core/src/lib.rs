@@ -43,5 +43,5 @@ pub use config::{Authentication, Features, Limits, QueueFull, ShardConfig};
 pub use ids::{CommitSeq, ConnId, ShardId, ShardMap, Ticket, Time};
 pub use shard::{
     Declined, Delivery, Extra, Flight, Ids, Offer, Publication, Queued, Record, Retained,
-    SessionId, SessionRef, Shard, ShardMsg, Subscription, Target, View, Violation,
+    SessionId, SessionRef, Shard, ShardMsg, Shared, Subscription, Target, View, Violation,
 };

@@ -188,15 +188,15 @@ impl Shard {
         let owner = self.config.map.topic(queued.message.topic());
         let publication = Publication {
             message: queued.message,
-            qos: queued.qos,
-            retain: queued.retain,
+            qos: share.qos,
+            retain: share.retain,
             at: queued.at,
             publisher: None,
             origin: self.config.id,
             flight: Flight::Unwatched,
         };
         let declined = alloc::vec::Vec::new();
-        let offer = Offer { publication, share, declined };
+        let offer = Offer { publication, share: share.filter, declined };
         self.tell(cx, owner, ShardMsg::Declined(Box::new(offer)));
     }
 

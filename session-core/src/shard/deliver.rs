@@ -10,7 +10,7 @@ use super::{
     conn::Conn,
     msg::{Publication, Target},
     record::Record,
-    session::{Extra, Ids, Queued, Stage, expiry_left_s},
+    session::{Extra, Ids, Queued, Shared, Stage, expiry_left_s},
     table::SessionId,
 };
 use crate::{Effect, Event, QueueFull, Time};
@@ -40,6 +40,7 @@ impl Shard {
         cx.budget = cx.budget.saturating_sub(1);
         let id = target.who.session;
         let Target { ids, share, .. } = target;
+        let share = share.map(|filter| Shared { filter, qos: of.qos, retain: of.retain });
         let extra = match (&ids, &share) {
             (Ids::None, None) => None,
             _ => Some(Box::new(Extra { ids, share })),

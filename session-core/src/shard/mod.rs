@@ -30,7 +30,7 @@ pub use self::{
     check::Violation,
     msg::{Declined, Delivery, Flight, Offer, Publication, Retained, SessionRef, ShardMsg, Target},
     record::Record,
-    session::{Extra, Ids, Queued, Subscription},
+    session::{Extra, Ids, Queued, Shared, Subscription},
     table::SessionId,
 };
 use self::{

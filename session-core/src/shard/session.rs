@@ -65,8 +65,20 @@ impl Ids {
 pub struct Extra {
     /// Subscription Identifiers.
     pub ids: Ids,
-    /// The Shared Subscription it came by, whole: `$share/group/filter`.
-    pub share: Option<Arc<str>>,
+    /// The Shared Subscription it came by.
+    pub share: Option<Shared>,
+}
+
+/// What another member of a share group needs to get the message as it was published: this member's
+/// subscription may have lowered its QoS and cleared its RETAIN.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Shared {
+    /// The subscription, whole: `$share/group/filter`.
+    pub filter: Arc<str>,
+    /// QoS as published.
+    pub qos: QoS,
+    /// RETAIN as published.
+    pub retain: bool,
 }
 
 /// A message that waits for its turn, or for its acknowledgement.
@@ -86,7 +98,7 @@ pub struct Queued {
 
 impl Queued {
     /// The Shared Subscription this came by.
-    pub(super) fn share(&self) -> Option<&Arc<str>> {
+    pub(super) fn share(&self) -> Option<&Shared> {
         self.extra.as_ref()?.share.as_ref()
     }
 
