@@ -194,6 +194,7 @@ impl Shard {
 
     /// Whether a topic is within the limits and not one of the broker's own (U5-4.7.2-a).
     pub(super) fn judge_topic(&self, topic: &[u8]) -> Result<(), ReasonCode> {
+        //= [U5-4.7.2-a] [U3-4.7.2-a]
         let limits = &self.config.limits;
         let levels = topic.iter().filter(|byte| **byte == b'/').count();
         if topic.first() == Some(&b'$')
