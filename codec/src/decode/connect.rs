@@ -47,6 +47,7 @@ pub(super) fn connect<'a>(
     let (rest, properties) = properties(rest, PacketType::Connect, context)?;
     let data_alone =
         properties.authentication_data().is_some() && properties.authentication_method().is_none();
+    //= [U5-3.1.2.11.9-a]
     require(!data_alone, DecodeError::AuthenticationDataWithoutMethod)?;
     //= [MQTT-3.1.3-3] [MQTT-3.1.3-4]
     let (rest, client_id) = string(rest, Field::ClientIdentifier)?;

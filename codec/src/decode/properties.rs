@@ -113,6 +113,8 @@ fn scan<'a>(
         let repeats = id == PropertyId::UserProperty
             || id == PropertyId::SubscriptionIdentifier
                 && matches!(place, Place::Packet(PacketType::Publish, _));
+        //= [U5-3.1.2.11.2-a] [U5-3.1.2.11.3-a] [U5-3.1.2.11.4-a] [U5-3.1.2.11.5-a]
+        //= [U5-3.1.2.11.6-a] [U5-3.1.2.11.7-a] [U5-3.1.2.11.9-a] [U5-3.1.3.2-a]
         require(repeats || seen & bit == 0, DecodeError::PropertyRepeated(id))?;
         seen |= bit;
         let (after_value, value) = property_value(after_id, id)?;
@@ -135,8 +137,7 @@ fn property_id(input: &[u8]) -> Parsed<'_, PropertyId> {
 
 /// Whether the property may be where it is.
 fn judge_place(id: PropertyId, place: Place) -> Result<(), nom::Err<Fault>> {
-    //= [U5-2.2.2.2-a] [U5-3.1.2.11.2-a] [U5-3.1.2.11.5-a] [U5-3.1.2.11.9-a] [U5-3.3.2.3.5-a]
-    //= [U5-3.1.3.2-a]
+    //= [U5-2.2.2.2-a] [U5-3.1.3.2-a] [U5-3.3.2.3.5-a]
     match place {
         Place::Will => require(id.allowed_in_will(), DecodeError::PropertyNotAllowedInWill(id)),
         Place::Packet(packet, sender) if id.allowed_from(sender, packet) => Ok(()),

@@ -100,7 +100,7 @@ impl Shard {
         if cause == Cause::Disconnected(ReasonCode::Success) {
             return self.set_will(cx, id, None);
         }
-        // U5-3.1.4-c: a take-over with Clean Start ends the session, and with it the delay.
+        //= [U5-3.1.4-c] a take-over with Clean Start ends the session, and with it the delay.
         if will.will.delay_s == 0 || session.expiry_s == 0 || clean_start {
             return self.publish_will(cx, id);
         }
@@ -134,7 +134,6 @@ impl Shard {
 
     /// Publishes the Will, which is then gone `[MQTT-3.1.2-7]` `[MQTT-3.1.2-10]`.
     pub(super) fn publish_will(&mut self, cx: &mut Cx<'_>, id: SessionId) {
-        //= [U5-3.1.3.2.4-a]
         let Some(session) = self.sessions.get(id) else { return };
         let Some(pending) = &session.will else { return };
         let Will { qos, retain, message, .. } = pending.will.clone();
@@ -144,7 +143,7 @@ impl Shard {
             message,
             qos,
             retain,
-            // U5-3.1.3.2.4-a: its expiry counts from here.
+            //= [U5-3.1.3.2.4-a] its expiry counts from here.
             at: cx.now,
             publisher: Some(SessionRef { shard: self.config.id, session: id }),
             origin: self.config.id,
@@ -213,7 +212,7 @@ impl Shard {
         if let Some(wanted_s) = expiry
             && let Some(state) = self.sessions.get_mut(session)
         {
-            // U5-3.14.2.2.2-b: a session that was to end with its connection cannot be prolonged,
+            //= [U5-3.14.2.2.2-b] a session that was to end with its connection cannot be prolonged,
             // and the packet is no DISCONNECT then: the Will is published.
             if state.expiry_s == 0 && wanted_s > 0 {
                 return self.refuse(cx, id, ReasonCode::ProtocolError);

@@ -29,7 +29,7 @@ impl Shard {
         if self.stopping {
             return self.close(cx, id, Cause::Shutdown);
         }
-        // U5-3.1.4-a
+        //= [U5-3.1.4-a]
         let deadline = cx.now.plus_ms(self.config.limits.connect_timeout_ms);
         self.arm(id, Some(deadline));
     }
@@ -195,6 +195,7 @@ impl Shard {
         let (session, present) = self.take_session(cx, &connect);
         let session_expiry_s = self.granted_expiry_s(&connect);
         self.begin_connection(id, session, &connect, principal);
+        //= [MQTT-3.1.3-9] a Will that was due is due no longer.
         self.set_will(cx, session, connect.will.clone());
         self.rearm(cx, id);
         self.send_connack(cx, id, &connect, assigned, present, session_expiry_s, data);
@@ -279,7 +280,7 @@ impl Shard {
         connect: &Connect,
         principal: Principal,
     ) {
-        //= [MQTT-3.1.3-9] [U5-4.9-a]
+        //= [U5-4.9-a]
         let limits = &self.config.limits;
         let Some(conn) = self.conns.get_mut(id) else { return };
         let properties = &connect.properties;
@@ -341,7 +342,7 @@ impl Shard {
         session_expiry_s: u32,
         data: Option<Bytes>,
     ) -> Properties {
-        //= [U5-3.2.2.3.2-a] [U5-3.2.2.3-a] [U5-3.2.2.3.4-a]
+        //= [U5-3.2.2.3-a] [U5-3.2.2.3.4-a]
         use Property as P;
         let (limits, features) = (&self.config.limits, &self.config.features);
         let asked = &connect.properties;
@@ -354,7 +355,7 @@ impl Shard {
             _ => None,
         };
         let optional = [
-            // U5-3.2.2.3.2-a
+            //= [U5-3.2.2.3.2-a]
             (session_expiry_s != asked.session_expiry_interval().unwrap_or(0))
                 .then_some(P::SessionExpiryInterval(session_expiry_s)),
             Some(P::ReceiveMaximum(limits.receive_maximum)),
@@ -426,13 +427,14 @@ impl Shard {
     /// Refuses a CONNECT: the reason if the version has a way to say it, then the end
     /// `[MQTT-3.2.2-7]` `[MQTT-3.1.4-6]`.
     pub(super) fn refuse_connect(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode) {
+        //= [MQTT-3.1.4-6] [MQTT-3.2.2-7]
         self.send_connack_error(cx, id, reason, reason.name());
         self.close(cx, id, Cause::Refused(reason));
     }
 
     fn send_connack_error(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode, why: &str) {
         //= [U3-3.2.2.3-a] [D31-15]
-        //= [MQTT-3.1.4-6] [MQTT-3.2.2-7] [MQTT-4.13.2-1] [U5-4.13.1-a]
+        //= [MQTT-4.13.2-1] [U5-4.13.1-a]
         let Some(conn) = self.conns.get(id) else { return };
         //= [MQTT-3.2.2-6 of 3.1.1]
         if !conn.version.is_v5() && reason.v3_connect_return_code().is_none() {

@@ -26,7 +26,7 @@ impl Shard {
         if let Err(reason) = self.resolve_alias(id, &mut publish) {
             return self.refuse(cx, id, reason);
         }
-        //= [MQTT-3.2.2-14]
+        //= [MQTT-3.2.2-14] [U5-3.2.2.3.5-a]
         if publish.retain && !self.config.features.retain {
             return self.refuse(cx, id, ReasonCode::RetainNotSupported);
         }
@@ -179,7 +179,7 @@ impl Shard {
 
     /// Whether a client may publish this.
     fn judge_publish(&self, id: ConnId, publication: &Publication) -> Result<(), ReasonCode> {
-        //= [U5-3.2.2.3.5-a] [MQTT-4.7.0-1] [U5-4.3.3-a]
+        //= [MQTT-4.7.0-1] [U5-4.3.3-a]
         let topic = publication.message.topic();
         self.judge_topic(topic)?;
         let Some(conn) = self.conns.get(id) else { return Err(ReasonCode::UnspecifiedError) };
