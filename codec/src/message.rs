@@ -42,8 +42,7 @@ impl Message {
     /// The topic or a value is longer than 65,535 bytes, a property may not travel with a message
     /// or occurs twice, or the whole does not fit one packet.
     pub fn new(topic: &str, properties: &Properties, payload: &[u8]) -> Result<Self, EncodeError> {
-        //= [MQTT-3.1.3-10] [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17]
-        //= [MQTT-3.3.2-18] [MQTT-3.3.2-20]
+        //= [MQTT-3.1.3-10]
         let mut raw = Vec::with_capacity(properties.encoded_len());
         let mut expiry_at = None;
         for (at, property) in properties.iter().enumerate() {

@@ -110,6 +110,7 @@ fn scan<'a>(
         let (after_id, id) = property_id(rest)?;
         judge_place(id, place)?;
         let bit = 1_u64.checked_shl(id as u32).unwrap_or(0);
+        //= [U5-3.3.2.3.5-a] [U5-3.4.2.2.2-a]
         let repeats = id == PropertyId::UserProperty
             || id == PropertyId::SubscriptionIdentifier
                 && matches!(place, Place::Packet(PacketType::Publish, _));
@@ -172,6 +173,7 @@ fn property_value(input: &[u8], id: PropertyId) -> Parsed<'_, Value<'_>> {
         PropertyId::SubscriptionIdentifier => {
             map(variable, Value::VariableByteInteger).parse(input)
         }
+        //= [MQTT-3.3.2-13] [MQTT-3.3.2-19]
         PropertyId::ContentType
         | PropertyId::ResponseTopic
         | PropertyId::AssignedClientIdentifier

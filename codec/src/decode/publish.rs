@@ -11,8 +11,6 @@ use super::{
 use crate::{DecodeError, Field, Message, Packet, PacketType, Publish, QoS, topic};
 
 pub(super) fn publish(input: &[u8], flags: u8, context: Context) -> Parsed<'_, Packet> {
-    //= [MQTT-3.3.2-13] [MQTT-3.3.2-19]
-    //= [U5-3.3.2.1-a]
     let v5 = context.version.is_v5();
     let qos = QoS::from_bits((flags >> 1) & 0b11).unwrap_or_default();
     //= [MQTT-3.3.2-1]
@@ -29,7 +27,10 @@ pub(super) fn publish(input: &[u8], flags: u8, context: Context) -> Parsed<'_, P
     let place = Place::Packet(PacketType::Publish, context.sender);
     let (payload, Carried { raw, expiry_at, own }) = carried(rest, place, context.version)?;
     let topic_alias = own.and_then(|alias| NonZeroU16::new(alias as u16));
+    //= [U5-3.3.2.1-a]
     require(!name.is_empty() || topic_alias.is_some(), DecodeError::TopicNameEmptyWithoutAlias)?;
+    //= [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18]
+    //= [MQTT-3.3.2-20] the properties go on as the bytes that came.
     let message = Message::lay_out(name.as_bytes(), raw, expiry_at, payload);
     let publish = Publish {
         dup: flags & 0b1000 != 0,

@@ -111,6 +111,7 @@ impl Shard {
             AckKind::PubComp => Packet::PubComp(ack),
         };
         let full = Frame::Packet(version, Box::new(packet));
+        //= [MQTT-3.4.2-2] [MQTT-3.5.2-2] [MQTT-3.6.2-2] [MQTT-3.7.2-2]
         let fits = full.len() <= conn.packet_max as usize;
         self.send(cx, id, if fits { full } else { plain });
     }
@@ -124,8 +125,7 @@ impl Shard {
         why: Option<&str>,
         make: impl Fn(Properties) -> Packet,
     ) -> bool {
-        //= [MQTT-3.1.2-29] [MQTT-3.4.2-2] [MQTT-3.5.2-2] [MQTT-3.6.2-2] [MQTT-3.7.2-2]
-        //= [U5-3.4.2.2.2-a]
+        //= [MQTT-3.1.2-29]
         let Some(conn) = self.conns.get(id) else { return false };
         let (version, packet_max) = (conn.version, conn.packet_max as usize);
         if version.is_v5()

@@ -87,6 +87,7 @@ pub(super) struct Conn {
     pub(super) authority_ends: Option<Time>,
     pub(super) auth_method: Option<Box<str>>,
     pub(super) reauth: Option<Reauth>,
+    //= [MQTT-3.3.2-7]
     pub(super) aliases_in: BTreeMap<u16, Box<[u8]>>,
     pub(super) aliases_out: BTreeMap<Box<[u8]>, u16>,
     pub(super) alias_out_max: u16,
@@ -105,7 +106,6 @@ impl Named for Conn {
 
 impl Conn {
     pub(super) fn new(id: ConnId, origin: Box<Origin>, credit: u32, now: Time) -> Self {
-        //= [MQTT-3.3.2-7]
         let credit = i64::from(credit);
         Self {
             id,

@@ -19,6 +19,7 @@ use crate::{Effect, Event, QueueFull, Time};
 #[derive(Clone, Copy)]
 struct Sending {
     packet_id: Option<PacketId>,
+    //= [MQTT-3.3.1-3]
     dup: bool,
 }
 
@@ -26,7 +27,7 @@ impl Shard {
     /// Whether a session would send a message of this QoS at once; `Err` tells whether it is
     /// connected at all.
     pub(super) fn readiness(&self, id: SessionId, qos: QoS) -> Result<(), bool> {
-        //= [MQTT-3.3.4-10] [MQTT-4.9.0-3]
+        //= [MQTT-4.9.0-3]
         let session = self.sessions.get(id).ok_or(false)?;
         let conn = session.conn.and_then(|conn| self.conns.get(conn)).ok_or(false)?;
         let window_open = qos == QoS::AtMostOnce
@@ -197,7 +198,7 @@ impl Shard {
         if session.subscribing > 0 || session.unsent > 0 || conn.credit <= 0 {
             return false;
         }
-        //= [MQTT-3.3.4-9]
+        //= [MQTT-3.3.4-9] [MQTT-3.3.4-10] only PUBLISH waits for the window.
         if session.window_used >= conn.window {
             return false;
         }
@@ -230,7 +231,6 @@ impl Shard {
     }
 
     fn send_publish(&mut self, cx: &mut Cx<'_>, id: SessionId, queued: &Queued, how: Sending) {
-        //= [MQTT-3.3.1-3]
         let Some(session) = self.sessions.get(id) else { return };
         let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else { return };
         if how.packet_id.is_none() && !is_deliverable(conn, queued, cx.now) {
@@ -274,7 +274,7 @@ fn publish_frame(conn: &mut Conn, queued: &Queued, how: Sending, left_s: u32) ->
     if conn.alias_out_max == 0 {
         return frame;
     }
-    //= [MQTT-3.1.2-26] [MQTT-3.3.2-8] aliases are 1 to the client's maximum, first come.
+    //= [MQTT-3.1.2-26] [MQTT-3.3.2-8] [MQTT-3.3.2-11] aliases are 1 to the client's maximum, first come.
     let known = conn.aliases_out.get(queued.message.topic()).copied();
     let alias = known.or_else(|| {
         let next = u16::try_from(conn.aliases_out.len()).ok()?.checked_add(1)?;
@@ -311,7 +311,6 @@ fn plain_frame(conn: &Conn, queued: &Queued, how: Sending, left_s: u32) -> Frame
 }
 
 fn publish_parts(conn: &Conn, queued: &Queued, how: Sending, left_s: u32) -> PublishFrame {
-    //= [MQTT-3.3.2-11] [U5-3.3.1.3-b]
     let ids = queued.extra.as_ref().map(|extra| &extra.ids);
     PublishFrame {
         message: queued.message.clone(),

@@ -22,7 +22,6 @@ impl Shard {
         session: SessionId,
         mut publish: Publish,
     ) {
-        //= [MQTT-3.3.4-1]
         if let Err(reason) = self.resolve_alias(id, &mut publish) {
             return self.refuse(cx, id, reason);
         }
@@ -43,6 +42,7 @@ impl Shard {
             flight: Flight::Unwatched,
             message: publish.message,
         };
+        //= [MQTT-3.3.4-1]
         match publish.packet_id {
             None => self.publish_qos0(cx, id, publication),
             Some(packet_id) if publish.qos == QoS::AtLeastOnce => {

@@ -139,6 +139,7 @@ impl Shard {
         let mut targets = core::mem::take(&mut self.scratch);
         let shares = self.find_targets(publication, &mut targets);
         if targets.is_empty() && shares.is_empty() {
+            //= [U5-3.4.2.1-a]
             reason = ReasonCode::NoMatchingSubscribers;
         }
         let (mut shards, mut refused) = self.fan_out(cx, publication, &mut targets);
@@ -303,7 +304,7 @@ impl Shard {
     }
 
     fn deliver_shared(&mut self, cx: &mut Cx<'_>, offer: &Offer, target: Target) -> Offered {
-        //= [U5-3.3.4-a] [U5-4.8.2-a]
+        //= [U5-4.8.2-a]
         let taken = self.deliver(cx, &offer.publication, target);
         if taken { Offered::Here } else { Offered::Refused }
     }
@@ -452,6 +453,7 @@ fn share_target(member: &Subscriber, offer: &Offer) -> Target {
         //= [MQTT-4.8.2-3]
         qos: options.qos,
         retain: options.retain_as_published && offer.publication.retain,
+        //= [U5-3.3.4-a]
         ids: Ids::of(id),
         share: Some(offer.share.clone()),
     }

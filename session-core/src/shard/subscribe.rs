@@ -384,6 +384,7 @@ impl Shard {
         let queued = Queued {
             qos: of.qos.min(subscription.options.qos),
             message: of.message,
+            //= [U5-3.3.1.3-b]
             retain: true,
             at: of.at,
             extra: (ids != Ids::None).then(|| Extra { ids, share: None }.into()),
