@@ -15,7 +15,9 @@ use super::{
     table::SessionId,
     timer::Timer,
 };
-use crate::{Authentication, Cause, ConnId, Effect, Event, Grants, Origin, Principal, Request};
+use crate::{
+    Authentication, Cause, ConnId, Effect, Event, Grants, Origin, Principal, Request, Time,
+};
 
 impl Shard {
     pub(super) fn on_opened(
@@ -189,6 +191,7 @@ impl Shard {
         principal: Principal,
         data: Option<Bytes>,
     ) {
+        self.end_absence(cx, &connect.client_id);
         if let Err(reason) = self.judge_principal(&connect, &principal) {
             return self.refuse_connect(cx, id, reason);
         }
@@ -202,6 +205,23 @@ impl Shard {
         self.note_connected(cx, id, &connect, present);
         self.recheck_subscriptions(cx, id);
         self.pump(cx, session);
+    }
+
+    /// What the absence of this client has ended by now is over, even if the shard is late and the
+    /// timers have not fired: a session whose time is up is not resumed, and a Will that was due is
+    /// published `[MQTT-3.1.2-23]` `[MQTT-3.1.3-9]`.
+    fn end_absence(&mut self, cx: &mut Cx<'_>, client_id: &str) {
+        let Some(id) = self.by_client.get(client_id).copied() else { return };
+        let Some(session) = self.sessions.get(id) else { return };
+        if session.conn.is_some() {
+            return;
+        }
+        let is_over = |time: Option<Time>| time.is_some_and(|time| time <= cx.now);
+        if is_over(session.ends) {
+            self.end_session(cx, id);
+        } else if is_over(session.will.as_ref().and_then(|will| will.due)) {
+            self.publish_will(cx, id);
+        }
     }
 
     fn judge_principal(&self, connect: &Connect, who: &Principal) -> Result<(), ReasonCode> {
