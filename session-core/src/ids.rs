@@ -4,7 +4,8 @@
 ///
 /// A step of the wall clock cannot hurt a deadline, and a persisted deadline still means something
 /// after a restart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(not(feature = "model"), derive(Hash))]
 pub struct Time(pub u64);
 
 impl Time {
@@ -33,7 +34,8 @@ impl Time {
 ///
 /// `slot` indexes a table: runtimes reuse small numbers. `epoch` tells successive users of a slot
 /// apart; a runtime never gives the same pair to two connections of one shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(not(feature = "model"), derive(Hash))]
 pub struct ConnId {
     /// Index into the table of connections.
     pub slot: u32,
@@ -50,7 +52,8 @@ pub struct ShardId(pub u16);
 pub struct Ticket(pub u64);
 
 /// A position in a shard's log: the number of records committed so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(not(feature = "model"), derive(Hash))]
 pub struct CommitSeq(pub u64);
 
 /// Who owns what: sessions by Client Identifier, topics by their first levels.

@@ -27,11 +27,15 @@
 )]
 
 extern crate alloc;
+#[cfg(feature = "model")]
+extern crate std;
 
 mod access;
 mod api;
 mod config;
 mod ids;
+#[cfg(feature = "model")]
+pub mod model;
 mod shard;
 
 pub use access::{Action, Grants, Rule};
@@ -43,5 +47,5 @@ pub use config::{Authentication, Features, Limits, QueueFull, ShardConfig};
 pub use ids::{CommitSeq, ConnId, ShardId, ShardMap, Ticket, Time};
 pub use shard::{
     Declined, Delivery, Extra, Flight, Ids, Offer, Publication, Queued, Record, Retained,
-    SessionId, SessionRef, Shard, ShardMsg, Shared, Subscription, Target, View, Violation,
+    SessionId, SessionRef, Shard, ShardMsg, Shared, Source, Subscription, Target, View, Violation,
 };

@@ -65,7 +65,9 @@ impl Shard {
         ensure(mutual, "a connection and its session know each other")?;
         let held = session
             .map_or(0, |session| session.inbound.values().filter(|held| held.counted).count());
-        let used = conn.acks.len().saturating_add(held);
+        let answers = self.outgoing.values().filter_map(|one| one.answer?.counted);
+        let releasing = answers.filter(|counted| *counted == conn.id).count();
+        let used = conn.acks.len().saturating_add(held).saturating_add(releasing);
         ensure(usize::from(conn.inbound_used) == used, "inbound quota equals open exchanges")
     }
 
@@ -78,6 +80,9 @@ impl Shard {
         )?;
         let qos0 = bytes(&session.queue_qos0.messages);
         ensure(session.queue_qos0.bytes == qos0, "queued QoS 0 bytes equal a recount")?;
+        let held =
+            session.inbound.values().fold(0, |sum: u64, one| sum.saturating_add(one.bytes()));
+        ensure(session.inbound_bytes == held, "held bytes equal a recount")?;
         match session.conn {
             Some(conn) => {
                 let connected = self.conns.get(conn).and_then(Conn::session) == Some(id);
@@ -279,6 +284,7 @@ mod tests {
             ("a session is found by its Client Identifier", |s| s.by_client.clear()),
             ("queued bytes equal a recount", |s| only(s).queue.bytes = 0),
             ("queued QoS 0 bytes equal a recount", |s| only(s).queue_qos0.bytes = 9),
+            ("held bytes equal a recount", |s| only(s).inbound_bytes = 9),
             ("a session and its connection know each other", |s| {
                 s.conns.remove(CONN);
             }),

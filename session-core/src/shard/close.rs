@@ -149,7 +149,7 @@ impl Shard {
             origin: self.config.id,
             flight: Flight::Unwatched,
         };
-        self.publish(cx, publication);
+        self.publish_own(cx, publication);
     }
 
     /// A session is over: its Will is published, its subscriptions go, and what a share group had

@@ -72,11 +72,10 @@ impl Shard {
         }
     }
 
-    pub(super) fn on_announced(&mut self, cx: &mut Cx<'_>, from: ShardId) {
+    pub(super) fn on_announced(&mut self, from: ShardId) {
         if let Some(link) = self.links.get_mut(usize::from(from.0)) {
             link.announced = true;
         }
-        self.route_waiting(cx);
     }
 
     /// One publish or delivery of another shard was worked off.
@@ -86,17 +85,18 @@ impl Shard {
         }
         let Some(link) = self.links.get_mut(usize::from(from.0)) else { return };
         link.worked = link.worked.saturating_add(1);
-        if link.worked >= CREDIT_LOT.min(self.config.limits.link_in_flight_max) {
+        // What is kept back must not look like work: publishers wait for half of the limit.
+        let lot = CREDIT_LOT.min(self.config.limits.link_in_flight_max / 2).max(1);
+        if link.worked >= lot {
             let count = core::mem::take(&mut link.worked);
             self.tell(cx, from, ShardMsg::Credit(count));
         }
     }
 
     /// Another shard has worked something off.
-    pub(super) fn on_credit(&mut self, cx: &mut Cx<'_>, from: ShardId, count: u32) {
+    pub(super) fn on_credit(&mut self, from: ShardId, count: u32) {
         let Some(link) = self.links.get_mut(usize::from(from.0)) else { return };
         link.in_flight = link.in_flight.saturating_sub(count);
-        self.route_waiting(cx);
     }
 
     /// Lets the publishers go on that waited for this shard or another to catch up.

@@ -9,6 +9,7 @@ use super::{
     Cx, Shard,
     conn::Conn,
     msg::{Publication, Target},
+    outgoing::Source,
     record::Record,
     session::{Extra, Ids, Queued, Shared, Stage, expiry_left_s},
     table::SessionId,
@@ -40,6 +41,10 @@ impl Shard {
     pub(super) fn deliver(&mut self, cx: &mut Cx<'_>, of: &Publication, target: Target) -> bool {
         cx.budget = cx.budget.saturating_sub(1);
         let id = target.who.session;
+        let source = of.source();
+        if of.is_again() && self.has_seen(id, source) {
+            return true;
+        }
         let Target { ids, share, .. } = target;
         let share = share.map(|filter| Shared { filter, qos: of.qos, retain: of.retain });
         let extra = match (&ids, &share) {
@@ -55,10 +60,18 @@ impl Shard {
             extra,
         };
         if queued.qos == QoS::AtMostOnce {
-            self.deliver_qos0(cx, id, queued);
+            //= [MQTT-4.3.1-1] at most once: who may have got it before a crash gets it no more.
+            if !of.is_again() {
+                self.deliver_qos0(cx, id, queued);
+            }
             return true;
         }
-        self.enqueue(cx, id, queued)
+        self.enqueue(cx, id, queued, source)
+    }
+
+    fn has_seen(&self, id: SessionId, source: Option<Source>) -> bool {
+        let session = self.sessions.get(id);
+        session.zip(source).is_some_and(|(session, source)| session.has_seen(source))
     }
 
     fn deliver_qos0(&mut self, cx: &mut Cx<'_>, id: SessionId, queued: Queued) {
@@ -80,7 +93,13 @@ impl Shard {
     }
 
     /// Adds a QoS 1 or 2 message to a session's queue and sends what can be sent.
-    fn enqueue(&mut self, cx: &mut Cx<'_>, id: SessionId, queued: Queued) -> bool {
+    fn enqueue(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: SessionId,
+        queued: Queued,
+        source: Option<Source>,
+    ) -> bool {
         //= [MQTT-3.1.2-5 of 3.1.1]
         let Some(session) = self.sessions.get_mut(id) else { return true };
         if session.queue.is_full(&queued.message, &self.config.limits) {
@@ -91,17 +110,25 @@ impl Shard {
                 return false;
             }
         }
-        self.push(cx, id, queued);
+        self.push(cx, id, queued, source);
         self.pump(cx, id);
         true
     }
 
-    pub(super) fn push(&mut self, cx: &mut Cx<'_>, id: SessionId, queued: Queued) {
+    pub(super) fn push(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: SessionId,
+        queued: Queued,
+        source: Option<Source>,
+    ) {
+        // What does not survive a crash need not know what comes again after one.
+        let source = source.filter(|_| self.logs(id));
         if self.logs(id) {
-            let queued = Box::new(queued.clone());
-            self.log(cx, Record::Enqueued { session: id, queued });
+            let (queued, source) = (Box::new(queued.clone()), source.map(Box::new));
+            self.log(cx, Record::Enqueued { session: id, queued, source });
         }
-        self.apply_enqueued(id, queued);
+        self.apply_enqueued(id, queued, source);
     }
 
     fn report_full(&mut self, cx: &mut Cx<'_>, id: SessionId) {

@@ -9,6 +9,7 @@ mod conn;
 mod connect;
 mod deliver;
 mod msg;
+mod outgoing;
 mod publish;
 mod record;
 mod route;
@@ -29,6 +30,7 @@ use codec::{Frame, Packet, ReasonCode};
 pub use self::{
     check::Violation,
     msg::{Declined, Delivery, Flight, Offer, Publication, Retained, SessionRef, ShardMsg, Target},
+    outgoing::Source,
     record::Record,
     session::{Extra, Ids, Queued, Shared, Subscription},
     table::SessionId,
@@ -36,6 +38,7 @@ pub use self::{
 use self::{
     conn::{Conn, Phase, paused},
     msg::Job,
+    outgoing::Outgoing,
     route::Subscribers,
     session::Session,
     subscribe::Waiter,
@@ -87,6 +90,9 @@ pub struct Shard {
     /// room.
     unrouted: VecDeque<Box<Publication>>,
     links: Vec<Link>,
+    /// What the shard owes by itself, in the order of numbers that are never used again.
+    outgoing: BTreeMap<u64, Outgoing>,
+    last_outgoing: u64,
     /// Publishers that wait for this shard or another to catch up.
     link_waiters: BTreeSet<ConnId>,
     /// SUBSCRIBE and UNSUBSCRIBE packets that the topics' owners have not all answered.
@@ -126,6 +132,8 @@ impl Shard {
             jobs: VecDeque::new(),
             unrouted: VecDeque::new(),
             links,
+            outgoing: BTreeMap::new(),
+            last_outgoing: 0,
             link_waiters: BTreeSet::new(),
             waiters: BTreeMap::new(),
             tickets: BTreeMap::new(),
@@ -143,6 +151,7 @@ impl Shard {
     /// Begins to work; called once, after the last [`Shard::recover`].
     pub fn start(&mut self, now: Time, effects: &mut Effects) {
         let cx = &mut self.cx(now, effects);
+        self.send_out_again(cx);
         self.wake_sessions(cx);
         self.announce(cx);
         self.work(cx);
@@ -170,7 +179,7 @@ impl Shard {
 
     /// When to call with [`Input::Tick`] at the latest; at or before `now` if work is left over.
     pub fn next_timeout(&self) -> Option<Time> {
-        if !self.jobs.is_empty() {
+        if !self.jobs.is_empty() || self.can_route_waiting() {
             return Some(Time(0));
         }
         let timer = self.timers.first().map(|(time, _)| *time);
@@ -216,12 +225,15 @@ impl Shard {
 
     /// Works through what waits, as far as the budget of this call goes.
     fn work(&mut self, cx: &mut Cx<'_>) {
-        while cx.budget > 0
-            && let Some(job) = self.jobs.pop_front()
-        {
-            match job {
-                Job::Msg(from, msg) => self.on_msg(cx, from, msg),
-                Job::Rest(from, delivery, begin) => self.deliver_all(cx, from, delivery, begin),
+        while cx.budget > 0 {
+            // A delivery that was cut short goes on before anything that was published later.
+            match self.jobs.pop_front() {
+                Some(Job::Msg(from, msg)) => self.on_msg(cx, from, msg),
+                Some(Job::Rest(from, delivery, begin)) => {
+                    self.deliver_all(cx, from, delivery, begin);
+                }
+                None if self.can_route_waiting() => self.route_waiting(cx),
+                None => break,
             }
         }
         if !self.link_waiters.is_empty() {
@@ -252,8 +264,8 @@ impl Shard {
             }
             ShardMsg::Offer { target, offer } => self.on_offer(cx, from, *target, *offer),
             ShardMsg::Declined(offer) => self.on_declined(cx, *offer),
-            ShardMsg::Credit(count) => self.on_credit(cx, from, count),
-            ShardMsg::Announced => self.on_announced(cx, from),
+            ShardMsg::Credit(count) => self.on_credit(from, count),
+            ShardMsg::Announced => self.on_announced(from),
         }
     }
 

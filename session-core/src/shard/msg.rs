@@ -2,7 +2,7 @@
 
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
-use codec::{Message, PacketId, QoS, ReasonCode, SubscriptionOptions};
+use codec::{Message, QoS, ReasonCode, SubscriptionOptions};
 
 use super::{session::Ids, table::SessionId};
 use crate::{ConnId, ShardId, Time};
@@ -29,12 +29,15 @@ pub enum Flight {
         /// The number of the waiting PUBACK.
         number: u32,
     },
-    /// A PUBCOMP, which answers the session's exchange.
-    Release {
-        /// The session.
-        session: SessionId,
-        /// The exchange.
-        packet_id: PacketId,
+    /// A publication that its shard owes until it is stored everywhere.
+    Outgoing {
+        /// Its number there.
+        number: u64,
+        /// The lowest number that is not stored everywhere; 0 if a crash would end it, so that
+        /// nobody need remember it.
+        floor: u64,
+        /// It may have been routed before a crash.
+        again: bool,
     },
 }
 

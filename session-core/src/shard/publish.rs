@@ -6,7 +6,7 @@ use codec::{AckKind, PacketId, ProtocolVersion, Publish, QoS, ReasonCode};
 
 use super::{
     Cx, Shard,
-    conn::{PendingAck, paused},
+    conn::{Conn, PendingAck, paused},
     msg::{Flight, Publication, SessionRef},
     record::Record,
     session::Waiting,
@@ -123,16 +123,17 @@ impl Shard {
         publication: Publication,
     ) {
         //= [MQTT-4.3.3-2 of 3.1.1]
+        let counts = self.counts_qos2(id);
         let Some(state) = self.sessions.get_mut(session) else { return };
         //= [MQTT-4.3.3-10] a repetition is acknowledged and not taken again.
         if let Some(held) = state.inbound.get_mut(&packet_id) {
-            let counted = core::mem::replace(&mut held.counted, true);
-            if counted || self.take_quota(cx, id) {
+            let counted = core::mem::replace(&mut held.counted, counts);
+            if counted == counts || self.take_quota(cx, id) {
                 self.send_ack(cx, id, AckKind::PubRec, packet_id, ReasonCode::Success);
             }
             return;
         }
-        if !self.take_quota(cx, id) {
+        if counts && !self.take_quota(cx, id) {
             return;
         }
         let mut verdict = self.judge_publish(id, &publication);
@@ -145,21 +146,43 @@ impl Shard {
         {
             verdict = Err(ReasonCode::QuotaExceeded);
         }
+        if !self.has_room_to_hold(session, &publication) {
+            verdict = Err(ReasonCode::QuotaExceeded);
+        }
         if let Err(reason) = verdict {
-            self.return_quota(id);
+            if counts {
+                self.return_quota(id);
+            } else if reason == ReasonCode::QuotaExceeded {
+                // A version without reasons would take this PUBREC for a yes.
+                return;
+            }
             return self.send_ack(cx, id, AckKind::PubRec, packet_id, reason);
         }
         if self.logs(session) {
             let publication = Box::new(publication.clone());
             self.log(cx, Record::Held { session, packet_id, publication });
         }
-        self.apply_held(session, packet_id, publication, true);
+        self.apply_held(session, packet_id, publication, counts);
         //= [MQTT-4.3.3-8]
         self.send_ack(cx, id, AckKind::PubRec, packet_id, ReasonCode::Success);
     }
 
+    /// Whether QoS 2 messages of this connection count against our Receive Maximum. Versions before
+    /// 5.0 know no such number, and could not be held up either: the PUBREL that makes room comes
+    /// behind the next PUBLISH. There the bytes alone are bounded.
+    fn counts_qos2(&self, id: ConnId) -> bool {
+        self.conns.get(id).is_some_and(|conn| conn.version.is_v5())
+    }
+
+    /// Whether a session may hold one more QoS 2 message that is not released.
+    fn has_room_to_hold(&self, session: SessionId, publication: &Publication) -> bool {
+        let Some(state) = self.sessions.get(session) else { return false };
+        let bytes = u64::try_from(publication.message.size()).unwrap_or(u64::MAX);
+        state.inbound_bytes.saturating_add(bytes) <= self.config.limits.session_queue_bytes_max
+    }
+
     /// Counts a QoS 1 or 2 publish against our Receive Maximum `[MQTT-3.3.4-7]`. Versions before
-    /// 5.0 know no such number: their excess waits in the socket at QoS 1, and is refused at QoS 2.
+    /// 5.0 know no such number: their excess waits in the socket at QoS 1.
     fn take_quota(&mut self, cx: &mut Cx<'_>, id: ConnId) -> bool {
         let maximum = self.config.limits.receive_maximum;
         let Some(conn) = self.conns.get_mut(id) else { return false };
@@ -171,7 +194,7 @@ impl Shard {
         true
     }
 
-    fn return_quota(&mut self, id: ConnId) {
+    pub(super) fn return_quota(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(id) {
             conn.inbound_used = conn.inbound_used.saturating_sub(1);
         }
@@ -216,20 +239,17 @@ impl Shard {
     ) {
         //= [MQTT-4.3.3-13]
         let packet_id = ack.packet_id;
-        let Some(state) = self.sessions.get_mut(session) else { return };
-        let Some(held) = state.inbound.get_mut(&packet_id) else {
-            let reason = ReasonCode::PacketIdentifierNotFound;
-            return self.send_ack(cx, id, AckKind::PubComp, packet_id, reason);
-        };
-        if held.release.is_some() {
-            // Its receivers' shards have not all answered; PUBCOMP follows when they have.
-            return;
+        let is_held =
+            self.sessions.get(session).is_some_and(|state| state.inbound.contains_key(&packet_id));
+        if is_held {
+            self.release(cx, session, packet_id);
+            return self.wait_for_links(cx, id);
         }
-        held.release = Some(Waiting::default());
-        let mut publication = held.publication.clone();
-        publication.flight = Flight::Release { session, packet_id };
-        self.publish(cx, publication);
-        self.wait_for_links(cx, id);
+        // While its receivers' shards have not all answered, PUBCOMP is on its way.
+        if !self.is_releasing(id, session, packet_id) {
+            let reason = ReasonCode::PacketIdentifierNotFound;
+            self.send_ack(cx, id, AckKind::PubComp, packet_id, reason);
+        }
     }
 
     /// The topic's owner has routed a publish that somebody here waits for.
@@ -275,32 +295,15 @@ impl Shard {
                     self.flush_acks(cx, id);
                 }
             }
-            Flight::Release { session, packet_id } => {
-                let Some(state) = self.sessions.get_mut(session) else { return };
-                let Some(held) = state.inbound.get_mut(&packet_id) else { return };
-                let Some(waiting) = held.release.as_mut() else { return };
+            Flight::Outgoing { number, .. } => {
+                let Some(outgoing) = self.outgoing.get_mut(&number) else { return };
                 // The message was taken with PUBREC: no receiver's refusal can undo that.
-                change(waiting, &mut ReasonCode::Success);
-                if waiting.is_over() {
-                    self.complete_release(cx, session, packet_id);
+                change(&mut outgoing.waiting, &mut ReasonCode::Success);
+                if outgoing.waiting.is_over() {
+                    self.complete_outgoing(cx, number);
                 }
             }
         }
-    }
-
-    /// The QoS 2 exchange of a publisher is over.
-    fn complete_release(&mut self, cx: &mut Cx<'_>, session: SessionId, packet_id: PacketId) {
-        //= [U3-4.3.3-a]
-        //= [MQTT-4.3.3-11] [MQTT-4.3.3-12]
-        if self.logs(session) {
-            self.log(cx, Record::Released { session, packet_id });
-        }
-        let Some(held) = self.apply_released(session, packet_id) else { return };
-        let Some(id) = self.sessions.get(session).and_then(|session| session.conn) else { return };
-        if held.counted {
-            self.return_quota(id);
-        }
-        self.send_ack(cx, id, AckKind::PubComp, packet_id, ReasonCode::Success);
     }
 
     /// Sends the PUBACKs whose turn has come: in the order of their publishes `[MQTT-4.6.0-2]`.
@@ -317,21 +320,26 @@ impl Shard {
             }
         }
         let Some(conn) = self.conns.get(id) else { return };
-        if conn.acks.len() <= self.config.limits.publishes_in_flight_max as usize / 2 {
+        if conn.acks.len() <= self.flights_max(conn) / 2 {
             self.resume(cx, id, paused::FLIGHTS);
         }
+    }
+
+    /// How many QoS 1 publishes of a connection may await their acknowledgement. A version without
+    /// Receive Maximum is held up before it exceeds ours, which it cannot know.
+    fn flights_max(&self, conn: &Conn) -> usize {
+        let limits = &self.config.limits;
+        let maximum = limits.publishes_in_flight_max;
+        let is_told = conn.version.is_v5();
+        let maximum =
+            if is_told { maximum } else { maximum.min(u32::from(limits.receive_maximum)) };
+        maximum as usize
     }
 
     /// Stops reading a publisher that is far ahead of its receivers' shards.
     fn wait_for_flights(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
-        let limits = &self.config.limits;
-        let maximum = if conn.version == ProtocolVersion::V5 {
-            limits.publishes_in_flight_max
-        } else {
-            limits.publishes_in_flight_max.min(u32::from(limits.receive_maximum))
-        };
-        if conn.acks.len() >= maximum as usize {
+        if conn.acks.len() >= self.flights_max(conn) {
             self.pause(cx, id, paused::FLIGHTS);
         }
     }

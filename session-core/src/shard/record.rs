@@ -10,6 +10,7 @@ use codec::{PacketId, Will};
 use super::{
     Cx, Shard,
     msg::{Publication, Retained},
+    outgoing::Source,
     session::{Held, PendingWill, Queued, Session, Stage, Subscription},
     table::SessionId,
 };
@@ -32,7 +33,9 @@ pub enum Record {
     /// A subscription was removed.
     Unsubscribed { session: SessionId, filter: Arc<str> },
     /// A message waits for the session.
-    Enqueued { session: SessionId, queued: Box<Queued> },
+    Enqueued { session: SessionId, queued: Box<Queued>, source: Option<Box<Source>> },
+    /// A message that was stored and may come again; occurs in snapshots.
+    Seen { session: SessionId, source: Source },
     /// The oldest waiting message was dropped, expired or too large.
     Dropped { session: SessionId },
     /// The oldest waiting message was sent.
@@ -45,8 +48,14 @@ pub enum Record {
     Acknowledged { session: SessionId, packet_id: PacketId },
     /// A QoS 2 message came in.
     Held { session: SessionId, packet_id: PacketId, publication: Box<Publication> },
-    /// Its exchange is over.
-    Released { session: SessionId, packet_id: PacketId },
+    /// PUBREL came: the shard owes the message from now on, under this number.
+    Released { session: SessionId, packet_id: PacketId, number: u64 },
+    /// The shard owes a message.
+    Outgoing { number: u64, publication: Box<Publication> },
+    /// Every receiver has what the shard owed.
+    Delivered { number: u64 },
+    /// Numbers up to here are used; occurs in snapshots.
+    Numbered { last: u64 },
     /// A retained message was stored.
     Retained { retained: Box<Retained> },
     /// A retained message was removed.
@@ -71,7 +80,14 @@ impl Shard {
             Record::Unsubscribed { session, filter } => {
                 self.apply_unsubscribed(session, &filter);
             }
-            Record::Enqueued { session, queued } => self.apply_enqueued(session, *queued),
+            Record::Enqueued { session, queued, source } => {
+                self.apply_enqueued(session, *queued, source.as_deref().copied());
+            }
+            Record::Seen { session, source } => {
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.remember(source);
+                }
+            }
             Record::Dropped { session } => self.apply_dropped(session),
             Record::Sent { session, packet_id } => self.apply_sent(session, packet_id, false),
             Record::Releasing { session, packet_id } => {
@@ -86,9 +102,12 @@ impl Shard {
             Record::Held { session, packet_id, publication } => {
                 self.apply_held(session, packet_id, *publication, false);
             }
-            Record::Released { session, packet_id } => {
-                drop(self.apply_released(session, packet_id));
+            Record::Released { session, packet_id, number } => {
+                self.apply_released(session, packet_id, number);
             }
+            Record::Outgoing { number, publication } => self.apply_outgoing(number, *publication),
+            Record::Delivered { number } => self.apply_delivered(number),
+            Record::Numbered { last } => self.last_outgoing = self.last_outgoing.max(last),
             Record::Retained { retained } => self.apply_retained(*retained),
             Record::RetainedRemoved { topic } => self.apply_retained_removed(&topic),
         }
@@ -100,7 +119,15 @@ impl Shard {
         self.retained
             .each(|one| retained.push(Record::Retained { retained: Box::new(one.clone()) }));
         let logged = self.sessions.iter().filter(|(_, session)| session.logged);
-        logged.flat_map(|(id, session)| session_records(id, session)).chain(retained)
+        let outgoing = self.outgoing.iter().filter(|(_, one)| one.logged);
+        let outgoing = outgoing.map(|(number, one)| Record::Outgoing {
+            number: *number,
+            publication: Box::new(one.publication.clone()),
+        });
+        let last =
+            (self.last_outgoing > 0).then_some(Record::Numbered { last: self.last_outgoing });
+        let sessions = logged.flat_map(|(id, session)| session_records(id, session));
+        sessions.chain(retained).chain(outgoing).chain(last)
     }
 
     /// Hands a record to the log. What leaves the shard from now on waits for it.
@@ -166,9 +193,12 @@ impl Shard {
         }
     }
 
-    pub(super) fn apply_enqueued(&mut self, id: SessionId, queued: Queued) {
+    pub(super) fn apply_enqueued(&mut self, id: SessionId, queued: Queued, source: Option<Source>) {
         if let Some(session) = self.sessions.get_mut(id) {
             session.queue.push(queued);
+            if let Some(source) = source {
+                session.remember(source);
+            }
         }
     }
 
@@ -206,12 +236,8 @@ impl Shard {
         counted: bool,
     ) {
         if let Some(session) = self.sessions.get_mut(id) {
-            session.inbound.insert(packet_id, Held { publication, counted, release: None });
+            session.hold(packet_id, Held { publication, counted });
         }
-    }
-
-    pub(super) fn apply_released(&mut self, id: SessionId, packet_id: PacketId) -> Option<Held> {
-        self.sessions.get_mut(id)?.inbound.remove(&packet_id)
     }
 
     pub(super) fn apply_retained(&mut self, retained: Retained) {
@@ -256,7 +282,7 @@ fn session_records(id: SessionId, session: &Session) -> Vec<Record> {
         match &exchange.stage {
             Stage::Published(queued) => {
                 let queued = Box::new(queued.clone());
-                records.push(Record::Enqueued { session: id, queued });
+                records.push(Record::Enqueued { session: id, queued, source: None });
                 records.push(Record::Sent { session: id, packet_id });
             }
             Stage::Released => records.push(Record::Releasing { session: id, packet_id }),
@@ -267,8 +293,13 @@ fn session_records(id: SessionId, session: &Session) -> Vec<Record> {
             .queue
             .messages
             .iter()
-            .map(|queued| Record::Enqueued { session: id, queued: Box::new(queued.clone()) }),
+            .map(|queued| (Box::new(queued.clone()), id))
+            .map(|(queued, session)| Record::Enqueued { session, queued, source: None }),
     );
+    records.extend(session.seen.iter().map(|(shard, number)| {
+        let source = Source { shard: *shard, number: *number, floor: 0 };
+        Record::Seen { session: id, source }
+    }));
     records.extend(session.inbound.iter().map(|(packet_id, held)| Record::Held {
         session: id,
         packet_id: *packet_id,

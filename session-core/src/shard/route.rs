@@ -112,11 +112,14 @@ impl Shard {
         }
     }
 
-    /// Routes what waited, once the barrier or a slow link lets it.
+    /// Whether something waited for the barrier or a slow link, and need not any longer.
+    pub(super) fn can_route_waiting(&self) -> bool {
+        !self.unrouted.is_empty() && self.can_route()
+    }
+
+    /// Routes the first publication that waited.
     pub(super) fn route_waiting(&mut self, cx: &mut Cx<'_>) {
-        while self.can_route()
-            && let Some(publication) = self.unrouted.pop_front()
-        {
+        if let Some(publication) = self.unrouted.pop_front() {
             self.route(cx, &publication);
         }
     }
@@ -392,6 +395,11 @@ impl Shard {
         //= [MQTT-3.3.1-7 of 3.1.1] [U3-4.1-a]
         //= [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-8] [U5-3.3.1.3-a]
         let topic = publication.message.topic();
+        // What is routed again after a crash takes no place of something later.
+        let later = self.retained.get(topic).is_some_and(|present| present.at > publication.at);
+        if publication.is_again() && later {
+            return ReasonCode::Success;
+        }
         if publication.message.payload().is_empty() {
             self.remove_retained(cx, topic);
             return ReasonCode::Success;

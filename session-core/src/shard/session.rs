@@ -2,15 +2,15 @@
 
 use alloc::{
     boxed::Box,
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     vec::Vec,
 };
 
 use codec::{Message, PacketId, QoS, SubscriptionOptions, Will};
 
-use super::{msg::Publication, table::SortedList};
-use crate::{ConnId, Limits, Time};
+use super::{msg::Publication, outgoing::Source, table::SortedList};
+use crate::{ConnId, Limits, ShardId, Time};
 
 /// A subscription as its session knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -180,8 +180,12 @@ pub(super) struct Held {
     pub(super) publication: Publication,
     /// Received on the present connection, so that it counts against our Receive Maximum.
     pub(super) counted: bool,
-    /// PUBREL came; the receivers' shards have not all answered yet.
-    pub(super) release: Option<Waiting>,
+}
+
+impl Held {
+    pub(super) fn bytes(&self) -> u64 {
+        u64::try_from(self.publication.message.size()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Which answers to a routed publish are still to come.
@@ -223,6 +227,8 @@ pub(super) struct Session {
     /// a retained message cannot arrive after a newer one.
     pub(super) subscribing: u32,
     pub(super) inbound: BTreeMap<PacketId, Held>,
+    /// Bytes of their messages.
+    pub(super) inbound_bytes: u64,
     pub(super) exchanges: VecDeque<Exchange>,
     /// Exchanges that are not sent on the present connection.
     pub(super) unsent: u32,
@@ -233,6 +239,8 @@ pub(super) struct Session {
     pub(super) queue: Queue,
     /// QoS 0 messages that wait for the socket.
     pub(super) queue_qos0: Queue,
+    /// Stored publications that a crash of their shard would bring again: the shard and the number.
+    pub(super) seen: BTreeSet<(ShardId, u64)>,
     /// The overflow of the queue was reported.
     pub(super) reported: bool,
 }
@@ -249,14 +257,28 @@ impl Session {
             subscriptions: SortedList::new(),
             subscribing: 0,
             inbound: BTreeMap::new(),
+            inbound_bytes: 0,
             exchanges: VecDeque::new(),
             unsent: 0,
             window_used: 0,
             next_packet_id: 1,
             queue: Queue::default(),
             queue_qos0: Queue::default(),
+            seen: BTreeSet::new(),
             reported: false,
         }
+    }
+
+    /// Whether a publication that is routed again is stored already.
+    pub(super) fn has_seen(&self, source: Source) -> bool {
+        self.seen.contains(&(source.shard, source.number))
+    }
+
+    /// Remembers a publication, and forgets those that will not come again.
+    pub(super) fn remember(&mut self, source: Source) {
+        let seen = &mut self.seen;
+        seen.retain(|(shard, number)| *shard != source.shard || *number >= source.floor);
+        seen.insert((source.shard, source.number));
     }
 
     pub(super) fn pop(&mut self) -> Option<Queued> {
@@ -338,6 +360,21 @@ impl Session {
             self.exchanges = VecDeque::new();
         }
         Some(exchange)
+    }
+
+    /// Holds a QoS 2 message until it is released.
+    pub(super) fn hold(&mut self, packet_id: PacketId, held: Held) {
+        self.inbound_bytes = self.inbound_bytes.saturating_add(held.bytes());
+        if let Some(old) = self.inbound.insert(packet_id, held) {
+            self.inbound_bytes = self.inbound_bytes.saturating_sub(old.bytes());
+        }
+    }
+
+    /// Gives a held message out.
+    pub(super) fn unhold(&mut self, packet_id: PacketId) -> Option<Held> {
+        let held = self.inbound.remove(&packet_id)?;
+        self.inbound_bytes = self.inbound_bytes.saturating_sub(held.bytes());
+        Some(held)
     }
 
     /// Forgets what belonged to the connection.

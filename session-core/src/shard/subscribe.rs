@@ -253,11 +253,14 @@ impl Shard {
                 .sessions
                 .get(session)
                 .is_some_and(|session| session.subscriptions.contains_key(filter));
+            let filter: Arc<str> = Arc::from(&**filter);
             let reason = if existed {
-                let filter: Arc<str> = Arc::from(&**filter);
                 self.forget_subscription(cx, session, filter, Some(request));
                 ReasonCode::Success
             } else {
+                //= [MQTT-3.10.4-2] an earlier connection may have given the same subscription up, and
+                // the topics' owners may not have heard of it yet.
+                self.tell_unsubscribe(cx, session, filter, Some(request));
                 ReasonCode::NoSubscriptionExisted
             };
             if let Some(waiter) = self.waiters.get_mut(&request) {
@@ -392,7 +395,7 @@ impl Shard {
         if queued.qos == QoS::AtMostOnce {
             session.queue_qos0.push(queued);
         } else {
-            self.push(cx, id, queued);
+            self.push(cx, id, queued, None);
         }
     }
 

@@ -1,0 +1,181 @@
+//! Publications that the shard owes by itself: QoS 2 messages that their publishers have released,
+//! and Wills. They live from the moment that nobody else would repeat them until every receiver's
+//! shard has them, and with a log they survive a crash in between: the shard then routes them
+//! again, and a session that has one already takes it no second time.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use codec::{AckKind, PacketId, QoS, ReasonCode};
+
+use super::{
+    Cx, Shard,
+    msg::{Flight, Publication},
+    record::Record,
+    session::{Held, Waiting},
+    table::SessionId,
+};
+use crate::{ConnId, ShardId};
+
+/// A publication of this shard that not all receivers' shards have confirmed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Outgoing {
+    pub(super) publication: Publication,
+    pub(super) waiting: Waiting,
+    /// The log knows of it.
+    pub(super) logged: bool,
+    /// The PUBCOMP that it owes.
+    pub(super) answer: Option<Answer>,
+}
+
+/// A PUBCOMP that waits for its message to be stored. It goes to the connection that said PUBREL
+/// last: one that has not said it yet would take the answer for that to a later message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Answer {
+    pub(super) session: SessionId,
+    pub(super) packet_id: PacketId,
+    pub(super) asked: Option<ConnId>,
+    /// The connection whose quota the message takes.
+    pub(super) counted: Option<ConnId>,
+}
+
+/// The name of a publication that may be routed twice, for the session that stores it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Source {
+    /// The shard that owes it.
+    pub shard: ShardId,
+    /// Its number there.
+    pub number: u64,
+    /// That shard will route nothing again with a lower number.
+    pub floor: u64,
+}
+
+impl Publication {
+    /// Its name, if it may be routed twice.
+    pub(super) fn source(&self) -> Option<Source> {
+        match self.flight {
+            Flight::Outgoing { number, floor, .. } if floor > 0 => {
+                Some(Source { shard: self.origin, number, floor })
+            }
+            _ => None,
+        }
+    }
+
+    /// It may have been routed before a crash.
+    pub(super) const fn is_again(&self) -> bool {
+        matches!(self.flight, Flight::Outgoing { again: true, .. })
+    }
+}
+
+impl Shard {
+    /// A client released a QoS 2 message: the shard owes it from now on
+    /// `[MQTT-4.3.3-11]` `[MQTT-4.3.3-12]`.
+    pub(super) fn release(&mut self, cx: &mut Cx<'_>, session: SessionId, packet_id: PacketId) {
+        let number = self.last_outgoing.saturating_add(1);
+        let logged = self.logs(session);
+        if logged {
+            self.log(cx, Record::Released { session, packet_id, number });
+        }
+        let Some(held) = self.apply_released(session, packet_id, number) else { return };
+        let conn = self.sessions.get(session).and_then(|session| session.conn);
+        if let Some(outgoing) = self.outgoing.get_mut(&number) {
+            outgoing.logged = logged;
+            let counted = conn.filter(|_| held);
+            outgoing.answer = Some(Answer { session, packet_id, asked: conn, counted });
+        }
+        self.send_out(cx, number, false);
+    }
+
+    /// Publishes a message that nobody will repeat: a Will.
+    pub(super) fn publish_own(&mut self, cx: &mut Cx<'_>, publication: Publication) {
+        if !self.config.durable || (publication.qos == QoS::AtMostOnce && !publication.retain) {
+            return self.publish(cx, publication);
+        }
+        let number = self.last_outgoing.saturating_add(1);
+        self.log(cx, Record::Outgoing { number, publication: Box::new(publication.clone()) });
+        self.apply_outgoing(number, publication);
+        self.send_out(cx, number, false);
+    }
+
+    /// After recovery: what was not confirmed is routed again.
+    pub(super) fn send_out_again(&mut self, cx: &mut Cx<'_>) {
+        let numbers: Vec<u64> = self.outgoing.keys().copied().collect();
+        for number in numbers {
+            self.send_out(cx, number, true);
+        }
+    }
+
+    fn send_out(&mut self, cx: &mut Cx<'_>, number: u64, again: bool) {
+        let Some(outgoing) = self.outgoing.get(&number) else { return };
+        let floor = if outgoing.logged { self.outgoing_floor() } else { 0 };
+        let mut publication = outgoing.publication.clone();
+        publication.flight = Flight::Outgoing { number, floor, again };
+        self.publish(cx, publication);
+    }
+
+    /// The lowest number that a crash would bring again.
+    fn outgoing_floor(&self) -> u64 {
+        let lowest = self.outgoing.iter().find(|(_, one)| one.logged);
+        lowest.map_or(self.last_outgoing, |(number, _)| *number)
+    }
+
+    /// Every receiver's shard has it.
+    pub(super) fn complete_outgoing(&mut self, cx: &mut Cx<'_>, number: u64) {
+        //= [U3-4.3.3-a]
+        //= [MQTT-4.3.3-11] [MQTT-4.3.3-12]
+        let Some(outgoing) = self.outgoing.get(&number) else { return };
+        let (logged, answer) = (outgoing.logged, outgoing.answer);
+        if let Some(Answer { session, packet_id, asked, counted }) = answer
+            && let Some(id) = self.sessions.get(session).and_then(|session| session.conn)
+        {
+            if counted == Some(id) {
+                self.return_quota(id);
+            }
+            if asked == Some(id) {
+                self.send_ack(cx, id, AckKind::PubComp, packet_id, ReasonCode::Success);
+            }
+        }
+        if logged {
+            self.log(cx, Record::Delivered { number });
+        }
+        self.apply_delivered(number);
+    }
+
+    /// A PUBREL came again: whether its release is under way, so that PUBCOMP will follow.
+    pub(super) fn is_releasing(
+        &mut self,
+        id: ConnId,
+        session: SessionId,
+        packet_id: PacketId,
+    ) -> bool {
+        let mut answers = self.outgoing.values_mut().filter_map(|one| one.answer.as_mut());
+        let found = answers.find(|to| to.session == session && to.packet_id == packet_id);
+        found.map(|answer| answer.asked = Some(id)).is_some()
+    }
+
+    pub(super) fn apply_outgoing(&mut self, number: u64, publication: Publication) {
+        self.last_outgoing = self.last_outgoing.max(number);
+        let waiting = Waiting::default();
+        let outgoing = Outgoing { publication, waiting, logged: true, answer: None };
+        self.outgoing.insert(number, outgoing);
+    }
+
+    /// The session's half of an exchange is over; `Some(true)` if it counted against its
+    /// connection's quota.
+    pub(super) fn apply_released(
+        &mut self,
+        id: SessionId,
+        packet_id: PacketId,
+        number: u64,
+    ) -> Option<bool> {
+        let Held { publication, counted } = self.sessions.get_mut(id)?.unhold(packet_id)?;
+        self.apply_outgoing(number, publication);
+        if let Some(outgoing) = self.outgoing.get_mut(&number) {
+            outgoing.answer = Some(Answer { session: id, packet_id, asked: None, counted: None });
+        }
+        Some(counted)
+    }
+
+    pub(super) fn apply_delivered(&mut self, number: u64) {
+        self.outgoing.remove(&number);
+    }
+}
