@@ -4,6 +4,7 @@
 pub mod coverage;
 pub mod deviations;
 pub mod embedded;
+pub mod explore;
 pub mod lang;
 pub mod live;
 pub mod play;
@@ -12,5 +13,7 @@ pub mod results;
 pub mod run;
 pub mod sim;
 pub mod suite;
+pub mod swarm;
 pub mod tsv;
+pub mod universe;
 pub mod world;
