@@ -48,7 +48,8 @@ pub(super) mod paused {
     pub(in super::super) const LINK: u8 = 8;
 }
 
-/// A PUBACK that waits for its turn or its cause `[MQTT-4.6.0-2]`.
+/// A PUBACK that waits for its turn or its cause: we answer in the order that 4.6.0-2 demands of
+/// clients.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PendingAck {
     pub(super) packet_id: PacketId,

@@ -306,7 +306,7 @@ impl Shard {
         }
     }
 
-    /// Sends the PUBACKs whose turn has come: in the order of their publishes `[MQTT-4.6.0-2]`.
+    /// Sends the PUBACKs whose turn has come: in the order of their publishes.
     fn flush_acks(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         while let Some(conn) = self.conns.get_mut(id) {
             let Some(ack) = conn.acks.pop_front_if(|ack| ack.waiting.is_over()) else { break };
