@@ -66,7 +66,7 @@ fn on(shard: u16, shards: u16, session: bool) -> &'static str {
 }
 
 /// Reviewed numbers of states: a model that is pruned by accident has another one.
-const STATES: [(&str, usize); 21] = [
+const STATES: [(&str, usize); 22] = [
     ("qos-1-reconnect", 36_165),
     ("qos-2-reconnect", 67_560),
     ("qos-1-crash", 12_201),
@@ -88,6 +88,7 @@ const STATES: [(&str, usize); 21] = [
     ("refusals", 16_706),
     ("violations", 15_802),
     ("versions", 219_776),
+    ("quota", 79_322),
 ];
 
 const Q1: Letter = Letter::new(0, QoS::AtLeastOnce);
@@ -117,6 +118,7 @@ pub fn all() -> Vec<Model> {
         refusals(),
         violations(),
         versions(),
+        quota(),
     ]
 }
 
@@ -363,6 +365,19 @@ fn violations() -> Model {
     Model {
         sights: &[Sight::ClosedForViolation, Sight::QoS2Delivered],
         ..model("violations", "packets that break rules, at any moment of an exchange", setup)
+    }
+}
+
+fn quota() -> Model {
+    let letters = [Letter::retained(0, QoS::AtLeastOnce), Letter::retained(1, QoS::AtLeastOnce)];
+    let mut setup = pair(&letters, QoS::AtLeastOnce);
+    setup.topics = vec!["t", "u"];
+    setup.clients[1].wishes = vec![Wish::new("#", QoS::AtLeastOnce)];
+    setup.limits.retained_max = 1;
+    setup.budget = Budget { publishes: 2, subscribes: 1, drops: 1, ..Budget::default() };
+    Model {
+        sights: &[Sight::PublishRefused, Sight::Replayed],
+        ..model("quota", "retained messages beyond their number, refused", setup)
     }
 }
 

@@ -8,7 +8,7 @@ use codec::{
     Will,
 };
 use session_core::{
-    ConnId, Effect, Effects, Input, Origin, ShardConfig, ShardId, ShardMap, Transport,
+    Cause, ConnId, Effect, Effects, Input, Origin, ShardConfig, ShardId, ShardMap, Transport,
 };
 
 use super::{
@@ -481,6 +481,8 @@ impl Universe {
         let forgotten = self.nodes.iter().any(|node| node.undurable() > usize::from(survive));
         let lost = told || forgotten;
         self.oracle.crashed(lost, self.now);
+        let survived = survive > 0 && self.nodes.iter().any(|node| node.undurable() > 0);
+        self.oracle.sights |= if survived { Sight::RecordsSurvived.bit() } else { 0 };
         let nodes = std::mem::take(&mut self.nodes);
         let mut started = Vec::new();
         for node in nodes {
@@ -512,6 +514,9 @@ impl Universe {
                             let client = setup.clients[name.slot as usize].id;
                             format!("{client}.{} < closed: {cause:?}", name.epoch)
                         });
+                        if cause == Cause::TakenOver {
+                            self.oracle.sights |= Sight::TakenOver.bit();
+                        }
                         self.links[at].place = Place::Closed;
                         self.links[at].up.clear();
                         self.oracle.ended(name, self.now);

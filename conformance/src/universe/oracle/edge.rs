@@ -146,11 +146,15 @@ impl Oracle {
         number: u16,
         now: Time,
     ) {
+        // Another connection may have the session by now, so that this one is not read.
+        let is_sure = self.pending(client) == 0;
         let Some(edge) = self.edges.get_mut(&link) else { return };
         match publish.packet_id {
             None => {
-                self.enter(number, now, true);
-                self.unwatched(number);
+                self.enter(number, now, is_sure);
+                if is_sure {
+                    self.unwatched(number);
+                }
             }
             Some(packet_id) if publish.qos == QoS::AtLeastOnce => {
                 edge.due[0].push_back((packet_id, number));

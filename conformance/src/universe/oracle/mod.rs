@@ -40,7 +40,6 @@ pub enum Sight {
     Refused,
     RecordsLost,
     RecordsSurvived,
-    Expired,
     SessionExpired,
     Paused,
     IdentifierReused,
@@ -50,7 +49,7 @@ pub enum Sight {
 
 impl Sight {
     /// Every sight, in order.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 22] = [
         Self::QoS1Delivered,
         Self::QoS2Delivered,
         Self::SentAgain,
@@ -68,7 +67,6 @@ impl Sight {
         Self::Refused,
         Self::RecordsLost,
         Self::RecordsSurvived,
-        Self::Expired,
         Self::SessionExpired,
         Self::Paused,
         Self::IdentifierReused,
@@ -467,7 +465,7 @@ impl Oracle {
         self.crashed = true;
         if lost {
             self.see(Sight::RecordsLost);
-            self.doubt_absences();
+            self.doubt_absences(now);
         }
         let leaving: Vec<usize> = self
             .edges
@@ -526,7 +524,8 @@ impl Oracle {
         }
     }
 
-    fn doubt_absences(&mut self) {
+    fn doubt_absences(&mut self, now: Time) {
+        self.revive_wills(now);
         for client in 0..self.readers.len() {
             let reader = &mut self.readers[client];
             reader.lingers = true;
@@ -536,18 +535,29 @@ impl Oracle {
         }
         for sent in &mut self.messages {
             // What nobody was told of may not have been kept, nor what it replaced have gone.
-            sent.doubtful |= sent.letter.qos == QoS::AtMostOnce;
             sent.replaced = false;
+            if sent.letter.qos == QoS::AtMostOnce || sent.is_will {
+                sent.doubtful = true;
+                sent.on_its_way = false;
+                sent.replaces.clear();
+            }
         }
         for (number, sent) in (0_u16..).zip(&mut self.messages).filter(|(_, sent)| sent.is_will) {
             sent.hoped.clear();
             sent.hoped_groups.clear();
-            // A goodbye that is not durable was none.
-            sent.cancelled = false;
             sent.doubtful = true;
             self.group_owed.retain(|(_, owed)| *owed != number);
             for reader in &mut self.readers {
                 reader.owed.remove(&number);
+            }
+        }
+    }
+
+    fn revive_wills(&mut self, now: Time) {
+        for number in 0..self.messages.len() {
+            // A goodbye that is not durable was none.
+            if std::mem::take(&mut self.messages[number].cancelled) {
+                self.enter(number as u16, now, false);
             }
         }
     }
