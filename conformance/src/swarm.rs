@@ -231,20 +231,19 @@ fn disorder(
     Ok(())
 }
 
-/// Leaves out of a failing run whatever it fails without; the world is that of the seed.
-pub fn shrink(seed: u64, run: &Run) -> Vec<Op> {
+/// Leaves out of a failing trace whatever it fails without; the world is that of the seed.
+pub fn shrink_trace(seed: u64, mut trace: Vec<Op>) -> Vec<Op> {
     let setup = setup_of(seed);
-    let property = run.finding.as_ref().map(|finding| finding.property);
-    let fails = |trace: &[Op]| {
-        let Ok(mut universe) = Universe::new(setup.clone()) else { return false };
-        for op in trace {
-            if let Err(finding) = universe.apply(*op) {
-                return Some(finding.property) == property;
-            }
-        }
-        universe.drain().err().map(|finding| finding.property) == property
+    let broken = |trace: &[Op]| {
+        let mut universe = Universe::new(setup.clone()).ok()?;
+        let steps = trace.iter().try_for_each(|op| universe.apply(*op).map(|_| ()));
+        steps.and_then(|()| universe.drain()).err().map(|finding| finding.property)
     };
-    let mut trace = run.trace.clone();
+    let property = broken(&trace);
+    if property.is_none() {
+        return trace;
+    }
+    let fails = |trace: &[Op]| broken(trace) == property;
     let mut size = trace.len().div_ceil(2).max(1);
     loop {
         let mut at = 0;

@@ -9,12 +9,21 @@ use codec::{
 };
 
 pub mod seeds;
+mod worlds;
+
+pub use worlds::{choices, narrate, operations};
 
 /// A target's name and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 3] = [("decode", decode), ("roundtrip", roundtrip), ("split", split)];
+pub const TARGETS: [Target; 5] = [
+    ("decode", decode),
+    ("roundtrip", roundtrip),
+    ("split", split),
+    ("choices", choices),
+    ("operations", operations),
+];
 
 /// The larger of the two packet limits of the framers.
 const PACKET_MAX: u32 = 4_096;

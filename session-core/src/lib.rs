@@ -30,6 +30,20 @@ extern crate alloc;
 #[cfg(feature = "model")]
 extern crate std;
 
+/// Whether a mistake is switched on; never, but where tests are tested.
+#[cfg(feature = "bugs")]
+macro_rules! seeded {
+    ($bug:ident) => {
+        crate::model::is_seeded(crate::model::Bug::$bug)
+    };
+}
+#[cfg(not(feature = "bugs"))]
+macro_rules! seeded {
+    ($bug:ident) => {
+        false
+    };
+}
+
 mod access;
 mod api;
 mod config;

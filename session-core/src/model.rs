@@ -58,3 +58,98 @@ impl Hash for ConnId {
         state.write_u32(last.wrapping_sub(self.epoch));
     }
 }
+
+/// A mistake that can be switched on.
+#[cfg(feature = "bugs")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// QoS 2 messages that were taken are forgotten with the connection (rmqtt 458, mqtt-lib 118).
+    ForgetsInbound,
+    /// PUBREC is not remembered: the message comes again after it.
+    ForgetsPubrec,
+    /// The allocator does not skip identifiers in use (rmqtt 459, emqx 17897).
+    ReusesIdentifiers,
+    /// The window is not given back at PUBACK and PUBCOMP.
+    KeepsWindow,
+    /// Receive Maximum is never enforced (mqtt-lib 142).
+    IgnoresWindow,
+    /// A take-over does not close the old connection (sol 17).
+    KeepsOldConnection,
+    /// An owed PUBREL is not sent again (wolfMQTT 506).
+    ForgetsPubrel,
+    /// What is sent again does not say so.
+    ForgetsDup,
+    /// A proper DISCONNECT publishes the Will.
+    PublishesWillAtGoodbye,
+    /// A Will whose delay is over is not published.
+    LosesDueWill,
+    /// A session whose time is up stays.
+    KeepsSessions,
+    /// A retained message is not replaced.
+    KeepsFirstRetained,
+    /// An empty message does not remove the retained one.
+    KeepsEmptyRetained,
+    /// Nothing waits for the log.
+    OpensGate,
+    /// A 3.x publisher is held up by one bound and released by another (our own).
+    ReleasesPublishersLate,
+    /// A late CONNECT resumes what has ended (our own).
+    ResumesLate,
+    /// What waited for a slow link is routed beyond the budget of a call (our own).
+    RoutesAllWaiting,
+    /// A publication that is routed again after a crash is stored again (our own).
+    StoresTwice,
+    /// UNSUBACK does not wait for the topics' owners (our own).
+    AnswersUnsubscribeEarly,
+    /// A QoS 2 message that a dead member was sent goes to another.
+    OffersSentQoS2,
+    /// A socket that drains is not written to again.
+    ForgetsCredit,
+    /// PUBACK does not wait for the receivers' shards.
+    AcknowledgesEarly,
+}
+
+#[cfg(feature = "bugs")]
+impl Bug {
+    /// Every mistake.
+    pub const ALL: [Self; 22] = [
+        Self::ForgetsInbound,
+        Self::ForgetsPubrec,
+        Self::ReusesIdentifiers,
+        Self::KeepsWindow,
+        Self::IgnoresWindow,
+        Self::KeepsOldConnection,
+        Self::ForgetsPubrel,
+        Self::ForgetsDup,
+        Self::PublishesWillAtGoodbye,
+        Self::LosesDueWill,
+        Self::KeepsSessions,
+        Self::KeepsFirstRetained,
+        Self::KeepsEmptyRetained,
+        Self::OpensGate,
+        Self::ReleasesPublishersLate,
+        Self::ResumesLate,
+        Self::RoutesAllWaiting,
+        Self::StoresTwice,
+        Self::AnswersUnsubscribeEarly,
+        Self::OffersSentQoS2,
+        Self::ForgetsCredit,
+        Self::AcknowledgesEarly,
+    ];
+}
+
+#[cfg(feature = "bugs")]
+thread_local! {
+    static BUG: Cell<Option<Bug>> = const { Cell::new(None) };
+}
+
+/// Switches one mistake on in this thread, or all off.
+#[cfg(feature = "bugs")]
+pub fn seed(bug: Option<Bug>) {
+    BUG.set(bug);
+}
+
+#[cfg(feature = "bugs")]
+pub(crate) fn is_seeded(bug: Bug) -> bool {
+    BUG.get() == Some(bug)
+}

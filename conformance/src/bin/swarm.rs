@@ -95,7 +95,7 @@ fn replay(cli: &Cli, seed: u64) -> ExitCode {
     report(1, &run, Duration::ZERO);
     let Some(finding) = &run.finding else { return ExitCode::SUCCESS };
     println!("seed {seed}: {finding}");
-    let trace = swarm::shrink(seed, &run);
+    let trace = swarm::shrink_trace(seed, run.trace.clone());
     swarm::narrate(seed, &trace).iter().for_each(|line| println!("    {line}"));
     ExitCode::FAILURE
 }

@@ -2,9 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
+use arbitrary::Arbitrary;
+
 /// One thing that happens. Numbers beyond what there is mean what they mean modulo its count, so
 /// that any sequence of operations is a run; one that is impossible at its moment does nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Arbitrary)]
 #[allow(missing_docs, reason = "the fields are indices of what their names say")]
 pub enum Op {
     /// A client opens a connection and sends CONNECT. If it has one, that one stays behind

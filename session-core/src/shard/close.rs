@@ -97,7 +97,7 @@ impl Shard {
         let Some(session) = self.sessions.get(id) else { return };
         let Some(will) = &session.will else { return };
         //= [MQTT-3.14.4-3] [MQTT-3.1.2-10]
-        if cause == Cause::Disconnected(ReasonCode::Success) {
+        if cause == Cause::Disconnected(ReasonCode::Success) && !seeded!(PublishesWillAtGoodbye) {
             return self.set_will(cx, id, None);
         }
         //= [U5-3.1.4-c] a take-over with Clean Start ends the session, and with it the delay.
@@ -170,7 +170,7 @@ impl Shard {
         for exchange in exchanges {
             //= [MQTT-4.8.2-5] a QoS 2 message that was sent goes to no other member.
             if let Stage::Published(queued) = exchange.stage
-                && queued.qos == QoS::AtLeastOnce
+                && (queued.qos == QoS::AtLeastOnce || seeded!(OffersSentQoS2))
             {
                 self.reoffer(cx, queued);
             }
@@ -247,7 +247,9 @@ impl Shard {
 
     /// A timer of a session fired.
     pub(super) fn on_session_end(&mut self, cx: &mut Cx<'_>, id: SessionId, at: Time) {
-        if self.sessions.get(id).is_some_and(|s| s.conn.is_none() && s.ends == Some(at)) {
+        if self.sessions.get(id).is_some_and(|s| s.conn.is_none() && s.ends == Some(at))
+            && !seeded!(KeepsSessions)
+        {
             self.end_session(cx, id);
         }
     }

@@ -213,7 +213,7 @@ impl Shard {
     fn end_absence(&mut self, cx: &mut Cx<'_>, client_id: &str) {
         let Some(id) = self.by_client.get(client_id).copied() else { return };
         let Some(session) = self.sessions.get(id) else { return };
-        if session.conn.is_some() {
+        if session.conn.is_some() || seeded!(ResumesLate) {
             return;
         }
         let is_over = |time: Option<Time>| time.is_some_and(|time| time <= cx.now);
@@ -255,7 +255,9 @@ impl Shard {
         //= [MQTT-3.1.3-2] [MQTT-3.1.4-4]
         if let Some(old) = self.by_client.get(&connect.client_id).copied() {
             //= [MQTT-3.1.4-3]
-            if let Some(conn) = self.sessions.get(old).and_then(|session| session.conn) {
+            if let Some(conn) = self.sessions.get(old).and_then(|session| session.conn)
+                && !seeded!(KeepsOldConnection)
+            {
                 self.take_over(cx, conn, connect.clean_start);
             }
         }

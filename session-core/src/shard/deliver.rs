@@ -70,7 +70,7 @@ impl Shard {
     }
 
     fn has_seen(&self, id: SessionId, source: Option<Source>) -> bool {
-        let session = self.sessions.get(id);
+        let session = self.sessions.get(id).filter(|_| !seeded!(StoresTwice));
         session.zip(source).is_some_and(|(session, source)| session.has_seen(source))
     }
 
@@ -205,9 +205,11 @@ impl Shard {
             }
             //= [MQTT-3.3.1-1] [MQTT-4.9.0-2]
             Stage::Published(queued) => {
-                let how = Sending { packet_id: Some(packet_id), dup: true };
+                let dup = !seeded!(ForgetsDup);
+                let how = Sending { packet_id: Some(packet_id), dup };
                 self.send_publish(cx, id, &queued, how);
             }
+            Stage::Released if seeded!(ForgetsPubrel) => {}
             Stage::Released => {
                 self.send_ack(cx, conn, AckKind::PubRel, packet_id, ReasonCode::Success);
             }
@@ -226,7 +228,7 @@ impl Shard {
             return false;
         }
         //= [MQTT-3.3.4-9] [MQTT-3.3.4-10] only PUBLISH waits for the window.
-        if session.window_used >= conn.window {
+        if session.window_used >= conn.window && !seeded!(IgnoresWindow) {
             return false;
         }
         //= [MQTT-3.3.2-5] [MQTT-3.1.2-25]

@@ -280,7 +280,7 @@ impl Shard {
 
     /// The one way out. An effect waits until every record before it is durable.
     fn emit(&mut self, cx: &mut Cx<'_>, effect: Effect) {
-        if self.committed == self.persisted {
+        if self.committed == self.persisted || seeded!(OpensGate) {
             cx.out.push(effect);
         } else {
             self.held.push_back((self.committed, effect));
@@ -311,7 +311,7 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let starved = conn.credit <= 0;
         conn.credit = conn.credit.saturating_add(i64::from(bytes));
-        if starved && conn.credit > 0 {
+        if starved && conn.credit > 0 && !seeded!(ForgetsCredit) {
             let session = conn.session();
             self.resume(cx, id, paused::CREDIT);
             if let Some(session) = session {

@@ -309,7 +309,10 @@ impl Shard {
     /// Sends the PUBACKs whose turn has come: in the order of their publishes.
     fn flush_acks(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         while let Some(conn) = self.conns.get_mut(id) {
-            let Some(ack) = conn.acks.pop_front_if(|ack| ack.waiting.is_over()) else { break };
+            let early = seeded!(AcknowledgesEarly);
+            let Some(ack) = conn.acks.pop_front_if(|ack| early || ack.waiting.is_over()) else {
+                break;
+            };
             conn.acks_first = conn.acks_first.wrapping_add(1);
             conn.inbound_used = conn.inbound_used.saturating_sub(1);
             // A version without reasons is not told that its message was taken when it was not.
@@ -320,7 +323,10 @@ impl Shard {
             }
         }
         let Some(conn) = self.conns.get(id) else { return };
-        if conn.acks.len() <= self.flights_max(conn) / 2 {
+        let limits = &self.config.limits;
+        let all = limits.publishes_in_flight_max as usize;
+        let most = if seeded!(ReleasesPublishersLate) { all } else { self.flights_max(conn) };
+        if conn.acks.len() <= most / 2 {
             self.resume(cx, id, paused::FLIGHTS);
         }
     }

@@ -217,6 +217,7 @@ impl Shard {
     pub(super) fn apply_received(&mut self, id: SessionId, packet_id: PacketId) {
         if let Some(session) = self.sessions.get_mut(id)
             && let Some(exchange) = session.exchange(packet_id)
+            && !seeded!(ForgetsPubrec)
         {
             exchange.stage = Stage::Released;
         }

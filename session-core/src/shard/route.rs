@@ -119,8 +119,11 @@ impl Shard {
 
     /// Routes the first publication that waited.
     pub(super) fn route_waiting(&mut self, cx: &mut Cx<'_>) {
-        if let Some(publication) = self.unrouted.pop_front() {
+        while let Some(publication) = self.unrouted.pop_front() {
             self.route(cx, &publication);
+            if !(seeded!(RoutesAllWaiting) && self.can_route()) {
+                break;
+            }
         }
     }
 
@@ -397,7 +400,12 @@ impl Shard {
         let topic = publication.message.topic();
         // What is routed again after a crash takes no place of something later.
         let later = self.retained.get(topic).is_some_and(|present| present.at > publication.at);
-        if publication.is_again() && later {
+        if (publication.is_again() && later)
+            || (self.retained.get(topic).is_some()
+                && seeded!(KeepsFirstRetained)
+                && !publication.message.payload().is_empty())
+            || (seeded!(KeepsEmptyRetained) && publication.message.payload().is_empty())
+        {
             return ReasonCode::Success;
         }
         if publication.message.payload().is_empty() {

@@ -305,7 +305,9 @@ impl Session {
                 candidate = 1;
             }
             let id = PacketId::new(candidate)?;
-            if !self.exchanges.iter().any(|exchange| exchange.packet_id == id) {
+            if seeded!(ReusesIdentifiers)
+                || !self.exchanges.iter().any(|exchange| exchange.packet_id == id)
+            {
                 return Some(id);
             }
             candidate = candidate.wrapping_add(1);
@@ -352,7 +354,7 @@ impl Session {
         let at = self.exchanges.iter().position(|exchange| exchange.packet_id == packet_id)?;
         let exchange = self.exchanges.remove(at)?;
         if exchange.sent {
-            self.window_used = self.window_used.saturating_sub(1);
+            self.window_used = self.window_used.saturating_sub(u16::from(!seeded!(KeepsWindow)));
         } else {
             self.unsent = self.unsent.saturating_sub(1);
         }
@@ -380,6 +382,10 @@ impl Session {
     /// Forgets what belonged to the connection.
     pub(super) fn detach(&mut self) {
         self.conn = None;
+        if seeded!(ForgetsInbound) {
+            self.inbound.clear();
+            self.inbound_bytes = 0;
+        }
         self.subscribing = 0;
         self.window_used = 0;
         for exchange in &mut self.exchanges {

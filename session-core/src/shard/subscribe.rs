@@ -260,7 +260,9 @@ impl Shard {
             } else {
                 //= [MQTT-3.10.4-2] an earlier connection may have given the same subscription up, and
                 // the topics' owners may not have heard of it yet.
-                self.tell_unsubscribe(cx, session, filter, Some(request));
+                if !seeded!(AnswersUnsubscribeEarly) {
+                    self.tell_unsubscribe(cx, session, filter, Some(request));
+                }
                 ReasonCode::NoSubscriptionExisted
             };
             if let Some(waiter) = self.waiters.get_mut(&request) {

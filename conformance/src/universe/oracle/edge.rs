@@ -146,9 +146,11 @@ impl Oracle {
         number: u16,
         now: Time,
     ) {
-        // Another connection may have the session by now, so that this one is not read.
-        let is_sure = self.pending(client) == 0;
+        let pending = self.pending(client);
         let Some(edge) = self.edges.get_mut(&link) else { return };
+        // Another connection may have the session by now, or this one be closed already, so that it
+        // is not read.
+        let is_sure = pending == 0 && edge.left.is_none();
         match publish.packet_id {
             None => {
                 self.enter(number, now, is_sure);
