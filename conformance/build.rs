@@ -1,12 +1,16 @@
 //! Puts the scenarios and the tables of `spec-tests` into the library, so that the one binary is all
-//! that a run needs.
+//! that a run needs; and the compiler's version into the instruction gate, whose figures depend on it.
 
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 fn main() -> io::Result<()> {
+    let rustc =
+        Command::new(env::var("RUSTC").expect("cargo sets it")).arg("--version").output()?;
+    println!("cargo:rustc-env=RUSTC_VERSION={}", String::from_utf8_lossy(&rustc.stdout).trim());
     let root =
         Path::new(&env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../spec-tests");
     let root = root.canonicalize()?;
