@@ -66,7 +66,7 @@ fn on(shard: u16, shards: u16, session: bool) -> &'static str {
 }
 
 /// Reviewed numbers of states: a model that is pruned by accident has another one.
-const STATES: [(&str, usize); 22] = [
+const STATES: [(&str, usize); 23] = [
     ("qos-1-reconnect", 36_165),
     ("qos-2-reconnect", 67_560),
     ("qos-1-crash", 12_201),
@@ -89,6 +89,7 @@ const STATES: [(&str, usize); 22] = [
     ("violations", 15_802),
     ("versions", 219_776),
     ("quota", 79_322),
+    ("unsubscribe-again", 29_052),
 ];
 
 const Q1: Letter = Letter::new(0, QoS::AtLeastOnce);
@@ -119,6 +120,7 @@ pub fn all() -> Vec<Model> {
         violations(),
         versions(),
         quota(),
+        unsubscribe_again(),
     ]
 }
 
@@ -378,6 +380,16 @@ fn quota() -> Model {
     Model {
         sights: &[Sight::PublishRefused, Sight::Replayed],
         ..model("quota", "retained messages beyond their number, refused", setup)
+    }
+}
+
+fn unsubscribe_again() -> Model {
+    // The first answer may be lost with its connection, while the topic's shard has not heard.
+    let mut setup = spread(3, &[Q1], QoS::AtLeastOnce);
+    setup.budget = Budget { publishes: 1, unsubscribes: 2, drops: 1, ..Budget::default() };
+    Model {
+        sights: &[Sight::QoS1Delivered, Sight::Resumed],
+        ..model("unsubscribe-again", "UNSUBSCRIBE again over a lost connection", setup)
     }
 }
 

@@ -420,7 +420,10 @@ impl Oracle {
         if *fresh > times * copies {
             return Err(self.fail(client, "not-multiplied", "sent anew once more", &packet));
         }
-        if *fresh == 1 {
+        let first = *fresh == 1;
+        self.judge_group(client, number, publish)?;
+        if first {
+            let reader = &mut self.readers[client];
             let key = (publisher, letter.topic, letter.qos, publish.qos);
             let is_shared = self.setup.clients[client].wishes.iter().any(|w| w.parts().0.is_some());
             // [MQTT-4.6.0-5]; what was published again may have been missed the first time.

@@ -2,6 +2,7 @@
 //! and come out of it, and by time. It never looks into the core and shares no code with it.
 
 mod edge;
+mod group;
 mod reader;
 mod will;
 
@@ -121,6 +122,8 @@ pub(super) struct Oracle {
     /// Messages of share groups that must come: group and number.
     group_owed: BTreeSet<(&'static str, u16)>,
     group_taken: BTreeSet<(&'static str, u16)>,
+    /// The member that was sent a message at QoS 2, by Shared Subscription and number.
+    group_sent: BTreeMap<(&'static str, u16), usize>,
     /// The broker has crashed: what it forgot of acknowledgements it may send again.
     crashed: bool,
     /// What was seen; no part of the state.
@@ -134,6 +137,7 @@ impl std::hash::Hash for Oracle {
         self.edges.hash(state);
         self.group_owed.hash(state);
         self.group_taken.hash(state);
+        self.group_sent.hash(state);
         self.crashed.hash(state);
     }
 }
@@ -148,6 +152,7 @@ impl Oracle {
             edges: BTreeMap::new(),
             group_owed: BTreeSet::new(),
             group_taken: BTreeSet::new(),
+            group_sent: BTreeMap::new(),
             crashed: false,
             sights: 0,
         }
