@@ -445,3 +445,34 @@ impl fmt::Display for EncodeError {
 }
 
 impl core::error::Error for EncodeError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The statement that is named stands in the section that defines the property.
+    #[test]
+    fn rules_are_those_of_the_section_of_the_property() {
+        for (id, section) in [
+            (PropertyId::SessionExpiryInterval, "3.1.2.11.2"),
+            (PropertyId::ReceiveMaximum, "3.1.2.11.3"),
+            (PropertyId::MaximumPacketSize, "3.1.2.11.4"),
+            (PropertyId::TopicAliasMaximum, "3.1.2.11.5"),
+            (PropertyId::RequestResponseInformation, "3.1.2.11.6"),
+            (PropertyId::RequestProblemInformation, "3.1.2.11.7"),
+            (PropertyId::AuthenticationMethod, "3.1.2.11.9"),
+            (PropertyId::WillDelayInterval, "3.1.3.2"),
+            (PropertyId::TopicAlias, "3.3.2.3.4"),
+            (PropertyId::ReasonString, "3.4.2.2.2"),
+        ] {
+            assert!(repeat_rule(id).contains(&alloc::format!("-{section}-")), "{id:?}");
+        }
+        for (id, section) in [
+            (PropertyId::WildcardSubscriptionAvailable, "3.2.2.3.11"),
+            (PropertyId::SubscriptionIdentifierAvailable, "3.2.2.3.12"),
+            (PropertyId::SharedSubscriptionAvailable, "3.2.2.3.13"),
+        ] {
+            assert!(value_rule(id).ends_with(section), "{id:?}");
+        }
+    }
+}
