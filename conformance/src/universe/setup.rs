@@ -145,6 +145,11 @@ impl Persona {
         }
     }
 
+    /// Its subscriptions, shared ones too, whose filters match a topic.
+    pub fn wishes_for(&self, topic: &str) -> impl Iterator<Item = &Wish> {
+        self.wishes.iter().filter(move |wish| matches(wish.parts().1, topic))
+    }
+
     /// How many messages may await its acknowledgement: only 5.0 can tell.
     pub fn window(&self) -> u16 {
         if self.version == ProtocolVersion::V5 { self.receive_maximum } else { u16::MAX }

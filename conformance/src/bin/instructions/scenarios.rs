@@ -16,6 +16,9 @@ use crate::{
 /// Bytes that a socket hands over at once: a full packet of TCP on Ethernet.
 const READ_BYTES: usize = 1460;
 
+/// Where most messages go.
+const TOPIC: &str = "site/1/sensor/2";
+
 /// Something that the broker does.
 pub(crate) struct Scenario {
     /// Its name in the table of limits.
@@ -157,13 +160,12 @@ fn pair_qos2() -> u64 {
 
 fn pair(qos: QoS) -> u64 {
     const MESSAGES: u64 = 1000;
-    const TOPIC: &str = "site/1/sensor/2";
     let mut world = World::new(1);
     let publisher = world.connect("publisher");
     let subscriber = world.connect("subscriber");
     world.subscribe(subscriber, &[TOPIC.into()], qos);
     world.count();
-    world.publish(publisher, times(TOPIC, MESSAGES), qos, false);
+    world.publish(publisher, times(MESSAGES), qos, false);
     let done = if qos == QoS::AtMostOnce { 0 } else { MESSAGES };
     assert_eq!(world.got(), Got { messages: MESSAGES, done, ..Got::default() });
     MESSAGES
@@ -172,7 +174,6 @@ fn pair(qos: QoS) -> u64 {
 fn fan_out() -> u64 {
     const SUBSCRIBERS: u64 = 100;
     const MESSAGES: u64 = 10;
-    const TOPIC: &str = "site/1/sensor/2";
     let mut world = World::new(1);
     let publisher = world.connect("publisher");
     for number in 0..SUBSCRIBERS {
@@ -181,7 +182,7 @@ fn fan_out() -> u64 {
     }
     world.count();
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
-        world.publish(publisher, times(TOPIC, MESSAGES), qos, false);
+        world.publish(publisher, times(MESSAGES), qos, false);
     }
     let messages = 3 * MESSAGES * SUBSCRIBERS;
     assert_eq!(world.got(), Got { messages, done: 2 * MESSAGES, ..Got::default() });
@@ -230,14 +231,13 @@ fn routing() -> u64 {
 
 fn resume() -> u64 {
     const MESSAGES: u64 = 100;
-    const TOPIC: &str = "site/1/sensor/2";
     let mut world = World::new(1);
     let publisher = world.connect("publisher");
     let subscriber = world.connect("subscriber");
     world.subscribe(subscriber, &[TOPIC.into()], QoS::ExactlyOnce);
     world.mute(subscriber);
     for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
-        world.publish(publisher, times(TOPIC, MESSAGES / 2), qos, false);
+        world.publish(publisher, times(MESSAGES / 2), qos, false);
     }
     world.lose(subscriber);
     world.count();
@@ -267,7 +267,6 @@ fn will() -> u64 {
 
 fn shared() -> u64 {
     const MESSAGES: u64 = 1000;
-    const TOPIC: &str = "site/1/sensor/2";
     let mut world = World::new(1);
     let publisher = world.connect("publisher");
     for number in 0..10 {
@@ -275,28 +274,27 @@ fn shared() -> u64 {
         world.subscribe(member, &[format!("$share/group/{TOPIC}")], QoS::AtLeastOnce);
     }
     world.count();
-    world.publish(publisher, times(TOPIC, MESSAGES), QoS::AtLeastOnce, false);
+    world.publish(publisher, times(MESSAGES), QoS::AtLeastOnce, false);
     assert_eq!(world.got(), Got { messages: MESSAGES, done: MESSAGES, ..Got::default() });
     MESSAGES
 }
 
 fn two_shards() -> u64 {
     const MESSAGES: u64 = 1000;
-    const TOPIC: &str = "site/1/sensor/2";
     let mut world = World::new(2);
     let elsewhere = ShardId(1 - world.owner(TOPIC).0);
     let publisher = world.connect(&world.client_of(elsewhere, "publisher"));
     let subscriber = world.connect(&world.client_of(elsewhere, "subscriber"));
     world.subscribe(subscriber, &[TOPIC.into()], QoS::AtLeastOnce);
     world.count();
-    world.publish(publisher, times(TOPIC, MESSAGES), QoS::AtLeastOnce, false);
+    world.publish(publisher, times(MESSAGES), QoS::AtLeastOnce, false);
     assert_eq!(world.got(), Got { messages: MESSAGES, done: MESSAGES, ..Got::default() });
     MESSAGES
 }
 
-/// The same topic, so many times.
-fn times(topic: &str, messages: u64) -> impl Iterator<Item = &str> {
-    (0..messages).map(move |_| topic)
+/// The usual topic, so many times.
+fn times(messages: u64) -> impl Iterator<Item = &'static str> {
+    (0..messages).map(|_| TOPIC)
 }
 
 /// A message with each property that may travel with it.
@@ -311,7 +309,7 @@ fn message_with_properties() -> Message {
     ]
     .into_iter()
     .collect();
-    Message::new("site/1/sensor/2", &properties, &PAYLOAD).expect("short")
+    Message::new(TOPIC, &properties, &PAYLOAD).expect("short")
 }
 
 #[cfg(test)]

@@ -212,26 +212,6 @@ impl Oracle {
         }
     }
 
-    /// A share group loses a member: what it was sent at QoS 2 is lost with it, and with the last
-    /// member everything.
-    pub(super) fn member_leaves(&mut self, client: usize, group: &'static str) {
-        let in_group = |other: usize| {
-            let wishes = self.setup.clients[other].wishes.iter();
-            wishes
-                .zip(&self.readers[other].grants)
-                .any(|(wish, grant)| wish.parts().0 == Some(group) && grant.is_certain())
-        };
-        let others = (0..self.readers.len()).any(|other| other != client && in_group(other));
-        let fresh = &self.readers[client].fresh;
-        self.group_owed
-            .retain(|(owed, number)| *owed != group || (others && !fresh.contains_key(number)));
-        for sent in &mut self.messages {
-            if !others {
-                sent.hoped_groups.remove(group);
-            }
-        }
-    }
-
     /// An acknowledgement ended an exchange that the broker began.
     fn settled(&mut self, client: usize, packet_id: PacketId, qos: QoS) {
         // The session may have another connection by now, whatever was said of this one's end.
@@ -404,10 +384,7 @@ impl Oracle {
             return Err(self.fail(client, "subscribed", "nobody asked for it", &packet));
         }
         let reader = &mut self.readers[client];
-        let granted = self.setup.clients[client]
-            .wishes
-            .iter()
-            .filter(|wish| matches(wish.parts().1, self.setup.topics[letter.topic]));
+        let granted = self.setup.clients[client].wishes_for(self.setup.topics[letter.topic]);
         // [MQTT-3.8.4-8]
         if granted.map(|wish| wish.qos).max().is_none_or(|max| publish.qos > max.min(letter.qos)) {
             return Err(self.fail(client, "granted-qos", "its QoS is too high", &packet));
@@ -420,10 +397,7 @@ impl Oracle {
         if *fresh > times * copies {
             return Err(self.fail(client, "not-multiplied", "sent anew once more", &packet));
         }
-        let first = *fresh == 1;
-        self.judge_group(client, number, publish)?;
-        if first {
-            let reader = &mut self.readers[client];
+        if *fresh == 1 {
             let key = (publisher, letter.topic, letter.qos, publish.qos);
             let is_shared = self.setup.clients[client].wishes.iter().any(|w| w.parts().0.is_some());
             // [MQTT-4.6.0-5]; what was published again may have been missed the first time.
@@ -432,7 +406,7 @@ impl Oracle {
                 return Err(self.fail(client, "order", "it comes after a later one", &packet));
             }
         }
-        Ok(())
+        self.judge_group(client, number, publish.qos, &packet)
     }
 
     /// Whether a SUBSCRIBE that matches a topic is not answered.

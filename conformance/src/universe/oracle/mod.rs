@@ -17,7 +17,7 @@ use session_core::{ConnId, Time};
 use self::{edge::Edge, reader::Reader, will::Will};
 use super::{
     Finding,
-    setup::{Letter, Persona, Setup, matches},
+    setup::{Letter, Persona, Setup, Wish, matches},
 };
 
 /// Something that shows that a run was not vacuous: it happened at least once somewhere.
@@ -346,12 +346,8 @@ impl Oracle {
         *reader.taken.entry(number).or_default() += u32::from(is_once);
         let copies = copies(&self.setup.clients[client], topic);
         let again = is_once && reader.taken[&number] > copies && !reader.wild;
-        let groups: Vec<_> = self.setup.clients[client]
-            .wishes
-            .iter()
-            .filter(|wish| matches(wish.parts().1, topic))
-            .filter_map(|wish| wish.parts().0)
-            .collect();
+        let wishes = self.setup.clients[client].wishes_for(topic);
+        let groups: Vec<_> = wishes.filter_map(|wish| wish.parts().0).collect();
         for group in groups {
             self.group_owed.remove(&(group, number));
             self.group_taken.insert((group, number));
@@ -597,12 +593,10 @@ impl Oracle {
 /// How many copies of one message a client may get: one for its own subscriptions together, and one
 /// for each Shared Subscription.
 fn copies(persona: &Persona, topic: &str) -> u32 {
-    let mut groups = BTreeSet::new();
-    for wish in &persona.wishes {
-        let (group, filter) = wish.parts();
-        if matches(filter, topic) {
-            groups.insert(group.map(|group| (group, filter)));
-        }
-    }
+    let of = |wish: &Wish| match wish.parts() {
+        (Some(group), filter) => Some((group, filter)),
+        (None, _) => None,
+    };
+    let groups: BTreeSet<_> = persona.wishes_for(topic).map(of).collect();
     groups.len() as u32
 }
