@@ -28,12 +28,13 @@ struct Cli {
 #[allow(clippy::print_stdout, reason = "it is a command")]
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let is_chosen = |bug: &Bug| cli.name.as_ref().is_none_or(|n| format!("{bug:?}").contains(n));
+    let chosen: Vec<Bug> = Bug::ALL.into_iter().filter(is_chosen).collect();
     let mut missed = 0;
     println!("| mistake | explorer | | swarm | |");
     println!("|---|---|--:|---|--:|");
-    let is_chosen = |bug: &Bug| cli.name.as_ref().is_none_or(|n| format!("{bug:?}").contains(n));
-    for bug in Bug::ALL.into_iter().filter(is_chosen) {
-        model::seed(Some(bug));
+    for bug in &chosen {
+        model::seed(Some(*bug));
         let (explored, by_explorer) = timed(|| by_explorer(cli.states_max));
         let (swarmed, by_swarm) = timed(|| by_swarm(cli.runs));
         model::seed(None);
@@ -47,8 +48,9 @@ fn main() -> ExitCode {
             by_swarm.as_secs_f64(),
         );
     }
-    println!("{missed} are found by neither");
-    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!("{missed} of {} are found by neither", chosen.len());
+    // Nothing switched on is nothing found.
+    if missed == 0 && !chosen.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {

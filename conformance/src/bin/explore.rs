@@ -4,7 +4,10 @@ use std::{process::ExitCode, time::Instant};
 
 use clap::Parser;
 use conformance::{
-    explore::{explore, models},
+    explore::{
+        explore,
+        models::{self, Model},
+    },
     universe::Sight,
 };
 
@@ -24,11 +27,15 @@ struct Cli {
 #[allow(clippy::print_stdout, reason = "it is a command")]
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let mut failed = false;
-    for model in models::all() {
-        if cli.name.as_ref().is_some_and(|name| !model.name.contains(name.as_str())) {
-            continue;
-        }
+    let is_chosen =
+        |model: &Model| cli.name.as_ref().is_none_or(|name| model.name.contains(name.as_str()));
+    let chosen: Vec<Model> = models::all().into_iter().filter(is_chosen).collect();
+    // Nothing explored is nothing proved.
+    let mut failed = chosen.is_empty();
+    if failed {
+        println!("no model has such a name");
+    }
+    for model in chosen {
         let begin = Instant::now();
         let explored = explore(&model.setup, cli.states_max);
         let seconds = begin.elapsed().as_secs_f64();

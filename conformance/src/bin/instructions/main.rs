@@ -97,13 +97,18 @@ fn compare(arguments: &Arguments) -> Result<bool> {
     for difference in versions.differences(&limits.versions) {
         println!("OTHER VERSIONS than those of the limits, hence {tolerance} %: {difference}");
     }
+    let is_chosen = |name: &str| arguments.name.as_ref().is_none_or(|part| name.contains(part));
+    let chosen: Vec<&Scenario> =
+        scenarios::ALL.iter().filter(|scenario| is_chosen(scenario.name)).collect();
+    if chosen.is_empty() {
+        return Err("no scenario has such a name".into());
+    }
     let mut passed = true;
     println!(
         "{:<11} {:>12} {:>12} {:>8} {:>9} {:>9}",
         "scenario", "instructions", "committed", "change", "messages", "each"
     );
-    let is_chosen = |name: &str| arguments.name.as_ref().is_none_or(|part| name.contains(part));
-    for Scenario { name, what, .. } in scenarios::ALL.iter().filter(|one| is_chosen(one.name)) {
+    for Scenario { name, what, .. } in chosen {
         let count = valgrind::count(name)?;
         let committed = limits.instructions.get(*name).copied();
         let change = committed.map_or_else(String::new, |committed| {
