@@ -71,6 +71,10 @@ impl World {
     }
 
     fn connect(&mut self, slot: u32, client_id: &str) {
+        self.connect_for(slot, client_id, 1000);
+    }
+
+    fn connect_for(&mut self, slot: u32, client_id: &str, expiry_s: u32) {
         self.connections += 1;
         let conn = ConnId { slot, epoch: self.connections };
         let origin = Origin {
@@ -89,7 +93,7 @@ impl World {
             will: None,
             user_name: None,
             password: None,
-            properties: [Property::SessionExpiryInterval(1000)].into_iter().collect(),
+            properties: [Property::SessionExpiryInterval(expiry_s)].into_iter().collect(),
         };
         self.input(Input::Packet { conn, packet: Packet::Connect(Box::new(connect)) });
     }
@@ -239,4 +243,30 @@ fn a_snapshot_rebuilds_what_the_log_built() {
     assert!(snapshot.len() < world.log.len());
     assert!(snapshot.iter().any(|record| matches!(record, Record::Releasing { .. })));
     assert!(snapshot.iter().any(|record| matches!(record, Record::Held { .. })));
+}
+
+/// `[MQTT-3.1.2-23]` A session that was resumed with no expiry ends with its connection, and a
+/// crash ends that too.
+#[test]
+fn a_session_resumed_without_expiry_does_not_outlive_a_crash() {
+    let mut world = World::new();
+    for (slot, expiry_s) in [(0, 1000), (1, 0)] {
+        world.connect_for(slot, "c", expiry_s);
+        world.sync();
+    }
+    world.packet(1, 2, subscribe("t", QoS::AtLeastOnce));
+    world.sync();
+
+    let snapshot: Vec<_> = World::recovered(world.log.clone()).shard.snapshot().collect();
+    assert_eq!(snapshot, [], "it is gone when the broker starts");
+    let mut compacted = Shard::new(config());
+    world.shard.snapshot().for_each(|record| compacted.recover(record));
+    assert!(compacted.snapshot().eq(world.shard.snapshot()), "a snapshot keeps it until then");
+
+    let mut after = World::recovered(world.log);
+    after.shard.check().expect("invariants");
+    after.sync();
+    after.connect_for(0, "c", 1000);
+    after.sync();
+    assert_eq!(after.take_sent(), ["0 CONNACK present=false"]);
 }

@@ -242,6 +242,9 @@ impl Shard {
                 Some(Some(due)) => drop(self.timers.insert((due, Timer::Will(id)))),
                 Some(None) => self.decide_will(cx, id, Cause::Lost, false),
             }
+            if self.sessions.get(id).is_some_and(|session| session.expiry_s == 0) {
+                self.end_session(cx, id);
+            }
         }
     }
 

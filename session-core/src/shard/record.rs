@@ -68,6 +68,10 @@ impl Shard {
         match record {
             Record::Session { session, client_id, expiry_s } => {
                 self.apply_session(session, client_id, expiry_s);
+                // Who is in the log once outlived a connection, whatever the expiry is now.
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.logged = true;
+                }
             }
             Record::Detached { session, expiry_s, ends } => {
                 self.apply_detached(session, expiry_s, ends);
