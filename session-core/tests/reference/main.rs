@@ -1,0 +1,12 @@
+//! The core against reference models: naive, one for each subject, and sharing no code with it.
+//!
+//! `PROPTEST_CASES` runs more cases, `PROPTEST_RNG_SEED` others. With the feature `bugs` the
+//! variable `BUG` names a mistake of `session_core::model::Bug` to be switched on, so that one can
+//! see which tests find it.
+
+mod broker;
+mod overlaps;
+mod packets;
+mod recovery;
+mod script;
+mod topics;

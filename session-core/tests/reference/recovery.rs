@@ -1,0 +1,211 @@
+//! A shard that is rebuilt from any prefix of its log, or from a snapshot and what followed it.
+//!
+//! The reference folds records into plain maps. The core's own snapshot is a log too, so that the
+//! same fold reads it: what was written one by one and what the shard says of itself must agree.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use codec::{PacketId, Will};
+use proptest::prelude::*;
+use session_core::{
+    Publication, QueueFull, Queued, Record, Retained, SessionId, Shard, ShardConfig, ShardId,
+    ShardMap, Source, Subscription, Time,
+};
+
+use crate::{
+    broker::{Broker, cases},
+    script::{self, CLIENTS, Step},
+};
+
+/// What the log says of one session.
+#[derive(Clone, Debug, PartialEq)]
+struct Remembered {
+    client_id: Box<str>,
+    expiry_s: u32,
+    ends: Option<Time>,
+    will: Option<(Will, Option<Time>)>,
+    subscriptions: BTreeMap<Arc<str>, Subscription>,
+    waiting: Vec<Queued>,
+    /// In the order of their first transmission; without the message once PUBREC came.
+    exchanges: Vec<(PacketId, Option<Queued>)>,
+    held: BTreeMap<PacketId, Publication>,
+    seen: BTreeSet<(ShardId, u64)>,
+}
+
+/// What the log says of the shard.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Durable {
+    sessions: BTreeMap<SessionId, Remembered>,
+    retained: BTreeMap<Vec<u8>, Retained>,
+    owed: BTreeMap<u64, Publication>,
+}
+
+impl Durable {
+    fn of(records: impl IntoIterator<Item = Record>) -> Self {
+        let mut durable = Self::default();
+        records.into_iter().for_each(|record| durable.fold(record));
+        durable
+    }
+
+    fn session(&mut self, id: SessionId) -> &mut Remembered {
+        self.sessions.get_mut(&id).expect("the log speaks of living sessions")
+    }
+
+    fn fold(&mut self, record: Record) {
+        match record {
+            Record::Session { session, client_id, expiry_s } => {
+                let remembered = self.sessions.entry(session).or_insert(Remembered {
+                    client_id,
+                    expiry_s,
+                    ends: None,
+                    will: None,
+                    subscriptions: BTreeMap::new(),
+                    waiting: Vec::new(),
+                    exchanges: Vec::new(),
+                    held: BTreeMap::new(),
+                    seen: BTreeSet::new(),
+                });
+                remembered.expiry_s = expiry_s;
+                remembered.ends = None;
+            }
+            Record::Detached { session, expiry_s, ends } => {
+                let session = self.session(session);
+                session.expiry_s = expiry_s;
+                session.ends = ends;
+            }
+            Record::Ended { session } => drop(self.sessions.remove(&session)),
+            Record::WillSet { session, will, due } => {
+                self.session(session).will = will.map(|will| (*will, due));
+            }
+            Record::Subscribed { session, filter, subscription } => {
+                self.session(session).subscriptions.insert(filter, subscription);
+            }
+            Record::Unsubscribed { session, filter } => {
+                self.session(session).subscriptions.remove(&filter);
+            }
+            Record::Enqueued { session, queued, source } => {
+                let session = self.session(session);
+                session.waiting.push(*queued);
+                if let Some(source) = source {
+                    session.see(*source);
+                }
+            }
+            Record::Seen { session, source } => self.session(session).see(source),
+            Record::Dropped { session } => drop(self.session(session).waiting.remove(0)),
+            Record::Sent { session, packet_id } => {
+                let session = self.session(session);
+                let queued = session.waiting.remove(0);
+                session.exchanges.push((packet_id, Some(queued)));
+            }
+            Record::Releasing { session, packet_id } => {
+                self.session(session).exchanges.push((packet_id, None));
+            }
+            Record::Received { session, packet_id } => {
+                *self.session(session).exchange(packet_id) = None;
+            }
+            Record::Acknowledged { session, packet_id } => {
+                let session = self.session(session);
+                session.exchange(packet_id);
+                session.exchanges.retain(|(id, _)| *id != packet_id);
+            }
+            Record::Held { session, packet_id, publication } => {
+                self.session(session).held.insert(packet_id, *publication);
+            }
+            Record::Released { session, packet_id, number } => {
+                let held = self.session(session).held.remove(&packet_id).expect("held");
+                assert!(self.owed.insert(number, held).is_none(), "a number is used once");
+            }
+            Record::Outgoing { number, publication } => {
+                assert!(self.owed.insert(number, *publication).is_none(), "a number is used once");
+            }
+            Record::Delivered { number } => drop(self.owed.remove(&number).expect("owed")),
+            Record::Numbered { .. } => {}
+            Record::Retained { retained } => {
+                self.retained.insert(retained.message.topic().into(), *retained);
+            }
+            Record::RetainedRemoved { topic } => {
+                self.retained.remove(&*topic).expect("there was one");
+            }
+        }
+    }
+}
+
+impl Remembered {
+    fn see(&mut self, source: Source) {
+        self.seen.retain(|(shard, number)| *shard != source.shard || *number >= source.floor);
+        self.seen.insert((source.shard, source.number));
+    }
+
+    fn exchange(&mut self, id: PacketId) -> &mut Option<Queued> {
+        let exchange = self.exchanges.iter_mut().find(|(open, _)| *open == id);
+        exchange.map(|(_, queued)| queued).expect("the exchange is open")
+    }
+}
+
+fn configure(config: &mut ShardConfig) {
+    config.durable = true;
+    config.limits.send_window_max = 2;
+    config.limits.packet_id_max = 3;
+    config.limits.session_queue_max = 4;
+    config.limits.session_queue_full = QueueFull::DropOldest;
+}
+
+fn recover(records: impl IntoIterator<Item = Record>) -> Shard {
+    let mut config = ShardConfig::new(ShardId(0), ShardMap::new(1, 2));
+    configure(&mut config);
+    let mut shard = Shard::new(config);
+    records.into_iter().for_each(|record| shard.recover(record));
+    shard
+}
+
+/// What a shard remembers, by its own account.
+fn account(shard: &Shard) -> Durable {
+    Durable::of(shard.snapshot())
+}
+
+fn run(steps: &[Step]) {
+    let mut broker = Broker::new(1, CLIENTS, configure);
+    broker.acknowledging = false;
+    for (number, step) in steps.iter().enumerate() {
+        script::carry_out(&mut broker, number, step);
+    }
+    let batches = std::mem::take(&mut broker.logs[0]);
+    let records = |batches: &[Vec<Record>]| batches.concat();
+    let all = Durable::of(records(&batches));
+    assert_eq!(account(&broker.shards[0]), all, "what lives is what was written");
+
+    for cut in 0..=batches.len() {
+        let (before, after) = batches.split_at(cut);
+        let expected = Durable::of(records(before));
+        let shard = recover(records(before));
+        assert_eq!(account(&shard), expected, "replay of {cut} batches");
+
+        let again = recover(shard.snapshot());
+        assert_eq!(account(&again), expected, "a snapshot of {cut} batches, read back");
+        let last = |shard: &Shard| {
+            shard.snapshot().find(|record| matches!(record, Record::Numbered { .. }))
+        };
+        assert_eq!(last(&again), last(&shard), "numbers are never used again");
+
+        let compacted = recover(shard.snapshot().chain(records(after)));
+        assert_eq!(account(&compacted), all, "a snapshot of {cut} batches, and what followed");
+
+        // A broker that starts with it writes on in the same book.
+        let started = Broker::recovered(CLIENTS, broker.now, vec![shard]);
+        let written = before.iter().chain(&started.logs[0]).flatten().cloned();
+        assert_eq!(account(&started.shards[0]), Durable::of(written), "started after {cut}");
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    /// `[MQTT-4.1.0-1]` `[MQTT-3.1.2-23]`
+    #[test]
+    fn any_prefix_of_the_log_rebuilds_what_it_says(steps in script::steps(true, 50)) {
+        run(&steps);
+    }
+}

@@ -1,0 +1,175 @@
+//! Everything that clients and time do to a broker, as data.
+
+use codec::{
+    Ack, Disconnect, Packet, Properties, ProtocolVersion, QoS, ReasonCode, RetainHandling,
+    SubscriptionOptions, Will,
+};
+use proptest::{prelude::*, sample};
+
+use crate::{
+    broker::Broker,
+    packets::{QOS, connect, id, message, publish, subscribe, unsubscribe},
+};
+
+pub(crate) const CLIENTS: usize = 4;
+/// This client speaks 3.1.1.
+const ELDER: usize = 3;
+
+const FILTERS: [&str; 8] = ["#", "a/#", "a/1", "+/1", "a/+/x", "b", "will/#", "+/+"];
+const TOPICS: [&str; 5] = ["a/1", "a/1/x", "b", "b/2", "c/1"];
+pub(crate) const SHARED: &str = "$share/group/a/#";
+/// Packet Identifiers of QoS 2 messages that are released later.
+const HELD: u16 = 61_000;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    client: usize,
+    op: Op,
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Connect {
+        clean_start: bool,
+        expiry_s: u32,
+        will: Option<(QoS, bool, u32)>,
+    },
+    Drop,
+    Disconnect {
+        reason: ReasonCode,
+    },
+    Subscribe {
+        filter: &'static str,
+        options: SubscriptionOptions,
+        id: u32,
+    },
+    Unsubscribe {
+        filter: &'static str,
+    },
+    Publish {
+        topic: &'static str,
+        qos: QoS,
+        retain: bool,
+        empty: bool,
+        expiry_s: Option<u32>,
+    },
+    /// A QoS 2 PUBLISH under one of a few identifiers, without PUBREL.
+    Hold {
+        topic: &'static str,
+        slot: u16,
+    },
+    Release {
+        slot: u16,
+    },
+    /// The answer that the client has owed longest.
+    Acknowledge,
+    Wait {
+        ms: u64,
+    },
+}
+
+/// Steps of all clients; share groups are left out where their choice of a member would matter.
+pub(crate) fn steps(shared: bool, most: usize) -> impl Strategy<Value = Vec<Step>> {
+    let step = (0..CLIENTS, op(shared)).prop_map(|(client, op)| Step { client, op });
+    prop::collection::vec(step, 1..most)
+}
+
+fn op(shared: bool) -> impl Strategy<Value = Op> {
+    let qos = || sample::select(&QOS[..]);
+    let topic = || sample::select(&TOPICS[..]);
+    let slot = || HELD..HELD + 3;
+    let filters: Vec<&str> = FILTERS.into_iter().chain(shared.then_some(SHARED)).collect();
+    let filter = move || sample::select(filters.clone());
+    let will = (qos(), any::<bool>(), sample::select(&[0, 2, 30][..]));
+    let expiry_s = sample::select(&[0, 5, 20, u32::MAX][..]);
+    let expiry = prop::option::weighted(0.3, sample::select(&[1, 3, 10][..]));
+    prop_oneof![
+        4 => (any::<bool>(), expiry_s, prop::option::of(will)).prop_map(
+            |(clean_start, expiry_s, will)| Op::Connect { clean_start, expiry_s, will }
+        ),
+        1 => Just(Op::Drop),
+        1 => sample::select(&[ReasonCode::Success, ReasonCode::DisconnectWithWill][..])
+            .prop_map(|reason| Op::Disconnect { reason }),
+        4 => (filter(), options(), 0..4_u32)
+            .prop_map(|(filter, options, id)| Op::Subscribe { filter, options, id }),
+        1 => filter().prop_map(|filter| Op::Unsubscribe { filter }),
+        7 => (topic(), qos(), any::<bool>(), prop::bool::weighted(0.1), expiry).prop_map(
+            |(topic, qos, retain, empty, expiry_s)| Op::Publish {
+                topic, qos, retain, empty, expiry_s
+            }
+        ),
+        1 => (topic(), slot()).prop_map(|(topic, slot)| Op::Hold { topic, slot }),
+        1 => slot().prop_map(|slot| Op::Release { slot }),
+        4 => Just(Op::Acknowledge),
+        1 => (0..6_000_u64).prop_map(|ms| Op::Wait { ms }),
+    ]
+}
+
+fn options() -> impl Strategy<Value = SubscriptionOptions> {
+    const HANDLING: [RetainHandling; 3] =
+        [RetainHandling::Send, RetainHandling::SendIfNew, RetainHandling::DoNotSend];
+    let flags = (any::<bool>(), any::<bool>());
+    (sample::select(&QOS[..]), flags, sample::select(&HANDLING[..])).prop_map(
+        |(qos, (no_local, retain_as_published), retain_handling)| SubscriptionOptions {
+            qos,
+            no_local,
+            retain_as_published,
+            retain_handling,
+        },
+    )
+}
+
+/// Carries a step out; what a client cannot do now, it leaves. Payloads are numbers of steps.
+pub(crate) fn carry_out(broker: &mut Broker, number: usize, step: &Step) {
+    let Step { client, ref op } = *step;
+    let is_v5 = client != ELDER;
+    let payload = number.to_string();
+    match *op {
+        Op::Connect { clean_start, expiry_s, will } => {
+            let topic = format!("will/{client}");
+            let will = will.map(|(qos, retain, delay_s)| {
+                let delay_s = if is_v5 { delay_s } else { 0 };
+                let message = message(&topic, payload.as_bytes(), None);
+                Box::new(Will { qos, retain, delay_s, message })
+            });
+            let mut connect = connect(client, expiry_s);
+            connect.clean_start = clean_start;
+            connect.will = will;
+            if !is_v5 {
+                connect.version = ProtocolVersion::V311;
+                connect.properties = Properties::new();
+            }
+            broker.connect(client, connect);
+        }
+        Op::Drop => broker.drop_connection(client),
+        Op::Disconnect { reason } => {
+            let reason = if is_v5 { reason } else { ReasonCode::Success };
+            let disconnect = Disconnect { reason, properties: Properties::new() };
+            broker.send(client, Packet::Disconnect(Box::new(disconnect)));
+        }
+        Op::Subscribe { filter, mut options, id } => {
+            options.no_local &= filter != SHARED;
+            if is_v5 {
+                broker.send(client, subscribe(filter, options, id));
+            } else {
+                let options = SubscriptionOptions { qos: options.qos, ..Default::default() };
+                broker.send(client, subscribe(filter, options, 0));
+            }
+        }
+        Op::Unsubscribe { filter } => broker.send(client, unsubscribe(filter)),
+        Op::Publish { topic, qos, retain, empty, expiry_s } => {
+            let payload = if empty { "" } else { &payload };
+            let expiry_s = expiry_s.filter(|_| is_v5);
+            let message = message(topic, payload.as_bytes(), expiry_s);
+            broker.publish(client, publish(message, qos, retain, 1));
+        }
+        Op::Hold { topic, slot } => {
+            let message = message(topic, payload.as_bytes(), None);
+            let held = publish(message, QoS::ExactlyOnce, false, slot);
+            broker.send(client, Packet::Publish(held));
+        }
+        Op::Release { slot } => broker.send(client, Packet::PubRel(Ack::success(id(slot)))),
+        Op::Acknowledge => broker.acknowledge(client),
+        Op::Wait { ms } => broker.advance(ms),
+    }
+}
