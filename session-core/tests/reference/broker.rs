@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use codec::{Ack, Connect, Frame, Framer, Packet, ProtocolVersion, Publish, QoS, Role};
-use proptest::test_runner::{Config, RngSeed};
+use proptest::{
+    strategy::Strategy,
+    test_runner::{Config, RngSeed, TestRunner},
+};
 use session_core::{
     Cause, CommitSeq, ConnId, Effect, Input, Origin, Record, Shard, ShardConfig, ShardId, ShardMap,
     ShardMsg, Time, Transport,
@@ -12,7 +15,7 @@ use session_core::{
 use crate::packets::id;
 
 /// So many cases, always the same ones, unless the environment wants others.
-pub(crate) fn cases(cases: u32) -> Config {
+fn cases(cases: u32) -> Config {
     let wanted = Config::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { wanted.cases } else { cases };
     let rng_seed = match wanted.rng_seed {
@@ -20,6 +23,16 @@ pub(crate) fn cases(cases: u32) -> Config {
         fixed @ RngSeed::Fixed(_) => fixed,
     };
     Config { cases, rng_seed, failure_persistence: None, ..wanted }
+}
+
+/// Runs a property on so many cases; what it panics on is shrunk. What it counts meanwhile tells
+/// whether it saw anything.
+pub(crate) fn for_all<S: Strategy>(cases: u32, strategy: &S, property: impl Fn(S::Value)) {
+    let result = TestRunner::new(self::cases(cases)).run(strategy, |value| {
+        property(value);
+        Ok(())
+    });
+    result.unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// A client as its peer sees it.

@@ -9,4 +9,5 @@ mod overlaps;
 mod packets;
 mod recovery;
 mod script;
+mod shards;
 mod topics;

@@ -7,7 +7,7 @@ use codec::{Packet, PacketType, Publish, QoS, ReasonCode, RetainHandling, Subscr
 use proptest::{prelude::*, sample};
 
 use crate::{
-    broker::{Broker, cases},
+    broker::{Broker, for_all},
     packets::{QOS, connect, identifiers, matches, message, publish, subscribe, unsubscribe},
 };
 
@@ -185,11 +185,7 @@ fn check_answers(qos: QoS, reaches_nobody: bool, inbox: &[Packet]) {
     assert_eq!(answers, expected);
 }
 
-proptest! {
-    #![proptest_config(cases(400))]
-
-    #[test]
-    fn overlapping_subscriptions_get_one_copy(ops in prop::collection::vec(op(), 1..60)) {
-        run(&ops);
-    }
+#[test]
+fn overlapping_subscriptions_get_one_copy() {
+    for_all(400, &prop::collection::vec(op(), 1..60), |ops| run(&ops));
 }

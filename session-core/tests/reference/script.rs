@@ -68,32 +68,30 @@ enum Op {
     },
 }
 
-/// Steps of all clients; share groups are left out where their choice of a member would matter.
+/// Steps of all clients, of which each connects and subscribes first; share groups are left out
+/// where their choice of a member would matter.
 pub(crate) fn steps(shared: bool, most: usize) -> impl Strategy<Value = Vec<Step>> {
-    let step = (0..CLIENTS, op(shared)).prop_map(|(client, op)| Step { client, op });
-    prop::collection::vec(step, 1..most)
+    let step = |(client, op)| Step { client, op };
+    let first = prop::collection::vec((connects(), subscribes(shared)), CLIENTS);
+    let rest = prop::collection::vec((0..CLIENTS, op(shared)).prop_map(step), 1..most);
+    (first, rest).prop_map(move |(first, rest)| {
+        let first = first.into_iter().enumerate();
+        let first = first.flat_map(|(client, (one, two))| [(client, one), (client, two)]);
+        first.map(step).chain(rest).collect()
+    })
 }
 
 fn op(shared: bool) -> impl Strategy<Value = Op> {
-    let qos = || sample::select(&QOS[..]);
-    let topic = || sample::select(&TOPICS[..]);
     let slot = || HELD..HELD + 3;
-    let filters: Vec<&str> = FILTERS.into_iter().chain(shared.then_some(SHARED)).collect();
-    let filter = move || sample::select(filters.clone());
-    let will = (qos(), any::<bool>(), sample::select(&[0, 2, 30][..]));
-    let expiry_s = sample::select(&[0, 5, 20, u32::MAX][..]);
-    let expiry = prop::option::weighted(0.3, sample::select(&[1, 3, 10][..]));
+    let expiry_s = prop::option::weighted(0.3, sample::select(&[1, 3, 10][..]));
     prop_oneof![
-        4 => (any::<bool>(), expiry_s, prop::option::of(will)).prop_map(
-            |(clean_start, expiry_s, will)| Op::Connect { clean_start, expiry_s, will }
-        ),
+        3 => connects(),
         1 => Just(Op::Drop),
         1 => sample::select(&[ReasonCode::Success, ReasonCode::DisconnectWithWill][..])
             .prop_map(|reason| Op::Disconnect { reason }),
-        4 => (filter(), options(), 0..4_u32)
-            .prop_map(|(filter, options, id)| Op::Subscribe { filter, options, id }),
-        1 => filter().prop_map(|filter| Op::Unsubscribe { filter }),
-        7 => (topic(), qos(), any::<bool>(), prop::bool::weighted(0.1), expiry).prop_map(
+        4 => subscribes(shared),
+        1 => filter(shared).prop_map(|filter| Op::Unsubscribe { filter }),
+        9 => (topic(), qos(), any::<bool>(), prop::bool::weighted(0.1), expiry_s).prop_map(
             |(topic, qos, retain, empty, expiry_s)| Op::Publish {
                 topic, qos, retain, empty, expiry_s
             }
@@ -105,11 +103,39 @@ fn op(shared: bool) -> impl Strategy<Value = Op> {
     ]
 }
 
+fn connects() -> impl Strategy<Value = Op> {
+    let will = (qos(), any::<bool>(), sample::select(&[0, 2, 30][..]));
+    let expiry_s = sample::select(&[0, 5, 20, u32::MAX, u32::MAX][..]);
+    (prop::bool::weighted(0.3), expiry_s, prop::option::of(will))
+        .prop_map(|(clean_start, expiry_s, will)| Op::Connect { clean_start, expiry_s, will })
+}
+
+fn subscribes(shared: bool) -> impl Strategy<Value = Op> {
+    (filter(shared), options(), 0..4_u32).prop_map(|(filter, options, id)| Op::Subscribe {
+        filter,
+        options,
+        id,
+    })
+}
+
+fn filter(shared: bool) -> impl Strategy<Value = &'static str> {
+    let filters: Vec<&str> = FILTERS.into_iter().chain(shared.then_some(SHARED)).collect();
+    sample::select(filters)
+}
+
+fn topic() -> impl Strategy<Value = &'static str> {
+    sample::select(&TOPICS[..])
+}
+
+fn qos() -> impl Strategy<Value = QoS> {
+    sample::select(&QOS[..])
+}
+
 fn options() -> impl Strategy<Value = SubscriptionOptions> {
     const HANDLING: [RetainHandling; 3] =
         [RetainHandling::Send, RetainHandling::SendIfNew, RetainHandling::DoNotSend];
     let flags = (any::<bool>(), any::<bool>());
-    (sample::select(&QOS[..]), flags, sample::select(&HANDLING[..])).prop_map(
+    (qos(), flags, sample::select(&HANDLING[..])).prop_map(
         |(qos, (no_local, retain_as_published), retain_handling)| SubscriptionOptions {
             qos,
             no_local,
