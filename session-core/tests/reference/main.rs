@@ -8,6 +8,7 @@ mod broker;
 mod overlaps;
 mod packets;
 mod recovery;
+mod retained;
 mod script;
 mod shards;
 mod topics;
