@@ -62,6 +62,10 @@ pub(crate) struct Broker {
     pub(crate) acknowledging: bool,
     /// Invariants are checked after every step; where the state is large, that takes too long.
     pub(crate) checking: bool,
+    /// Between the times at which the shards want to be called, they are called all the same.
+    pub(crate) restless: bool,
+    /// For each shard, whether it made records that are not durable.
+    unsaved: Vec<bool>,
     links: BTreeMap<(usize, usize), VecDeque<Box<ShardMsg>>>,
     conns: BTreeMap<(usize, ConnId), (usize, ProtocolVersion)>,
     connections: u32,
@@ -90,11 +94,13 @@ impl Broker {
         let mut broker = Self {
             now,
             logs: vec![Vec::new(); shards.len()],
-            shards,
             clients: (0..clients).map(|_| Client::default()).collect(),
             effects: None,
             acknowledging: true,
             checking: true,
+            restless: false,
+            unsaved: vec![false; shards.len()],
+            shards,
             links: BTreeMap::new(),
             conns: BTreeMap::new(),
             connections: 0,
@@ -198,13 +204,36 @@ impl Broker {
     /// Time passes, and each shard is called exactly when it wants to be.
     pub(crate) fn advance(&mut self, ms: u64) {
         let end = self.now.plus_ms(ms);
-        while let Some(due) = self.shards.iter().filter_map(Shard::next_timeout).min()
-            && due <= end
-        {
-            self.now = self.now.max(due);
+        loop {
+            let due = self.next_timeout().unwrap_or(Time::NEVER).max(self.now);
+            if self.restless {
+                self.call_before(due.min(end));
+            }
+            if due > end {
+                break;
+            }
+            self.now = due;
             self.settle();
         }
         self.now = end;
+    }
+
+    /// When the first of the shards wants to be called.
+    pub(crate) fn next_timeout(&self) -> Option<Time> {
+        self.shards.iter().filter_map(Shard::next_timeout).min()
+    }
+
+    /// A call before its time changes nothing, and brings nothing about.
+    fn call_before(&self, due: Time) {
+        let ms = due.since_ms(self.now);
+        for early in [0, 1, ms / 2, ms.saturating_sub(1)].into_iter().filter(|early| *early < ms) {
+            for before in &self.shards {
+                let (mut shard, mut effects) = (before.clone(), Vec::new());
+                shard.handle(self.now.plus_ms(early), Input::Tick, &mut effects);
+                assert_eq!(effects, [], "{early} of {ms} ms before it wants to be called");
+                assert_eq!(&shard, before, "{early} of {ms} ms before it wants to be called");
+            }
+        }
     }
 
     /// One input, and nothing that follows from it in other shards.
@@ -223,15 +252,10 @@ impl Broker {
     }
 
     fn persist(&mut self) -> bool {
-        let mut worked = false;
-        for shard in 0..self.shards.len() {
-            let before = self.logs[shard].len();
-            if before > 0 {
-                self.input(shard, Input::Persisted { through: CommitSeq(u64::MAX) });
-                worked |= self.logs[shard].len() > before;
-            }
-        }
-        worked
+        let Some(shard) = self.unsaved.iter().position(|unsaved| *unsaved) else { return false };
+        self.unsaved[shard] = false;
+        self.input(shard, Input::Persisted { through: CommitSeq(u64::MAX) });
+        true
     }
 
     fn tick(&mut self) -> bool {
@@ -280,6 +304,9 @@ impl Broker {
         }
         let mut batch = Vec::new();
         for effect in effects {
+            let speaks =
+                matches!(effect, Effect::Send { .. } | Effect::Close { .. } | Effect::Tell { .. });
+            assert!(!(speaks && self.unsaved[shard]), "{effect:?} waits for the log");
             match effect {
                 Effect::Send { conn, frame } => self.receive(shard, conn, &frame),
                 Effect::Close { conn, cause } => self.hang_up(shard, conn, cause),
@@ -291,7 +318,10 @@ impl Broker {
                 Effect::Tell { to, msg } => {
                     self.links.entry((shard, usize::from(to.0))).or_default().push_back(msg);
                 }
-                Effect::Persist { record, .. } => batch.push(*record),
+                Effect::Persist { record, .. } => {
+                    self.unsaved[shard] = true;
+                    batch.push(*record);
+                }
                 Effect::Note(_) | Effect::Reply { .. } => {}
                 other => panic!("nobody asked for {other:?}"),
             }

@@ -6,6 +6,7 @@
 
 mod broker;
 mod overlaps;
+mod packet_ids;
 mod packets;
 mod recovery;
 mod retained;

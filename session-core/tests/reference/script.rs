@@ -31,6 +31,7 @@ pub(crate) struct Step {
 enum Op {
     Connect {
         clean_start: bool,
+        keep_alive_s: u16,
         expiry_s: u32,
         will: Option<(QoS, bool, u32)>,
     },
@@ -106,8 +107,15 @@ fn op(shared: bool) -> impl Strategy<Value = Op> {
 fn connects() -> impl Strategy<Value = Op> {
     let will = (qos(), any::<bool>(), sample::select(&[0, 2, 30][..]));
     let expiry_s = sample::select(&[0, 5, 20, u32::MAX, u32::MAX][..]);
-    (prop::bool::weighted(0.3), expiry_s, prop::option::of(will))
-        .prop_map(|(clean_start, expiry_s, will)| Op::Connect { clean_start, expiry_s, will })
+    let keep_alive_s = sample::select(&[0, 0, 0, 2, 10][..]);
+    (prop::bool::weighted(0.3), keep_alive_s, expiry_s, prop::option::of(will)).prop_map(
+        |(clean_start, keep_alive_s, expiry_s, will)| Op::Connect {
+            clean_start,
+            keep_alive_s,
+            expiry_s,
+            will,
+        },
+    )
 }
 
 fn subscribes(shared: bool) -> impl Strategy<Value = Op> {
@@ -151,7 +159,7 @@ pub(crate) fn carry_out(broker: &mut Broker, number: usize, step: &Step) {
     let is_v5 = client != ELDER;
     let payload = number.to_string();
     match *op {
-        Op::Connect { clean_start, expiry_s, will } => {
+        Op::Connect { clean_start, keep_alive_s, expiry_s, will } => {
             let topic = format!("will/{client}");
             let will = will.map(|(qos, retain, delay_s)| {
                 let delay_s = if is_v5 { delay_s } else { 0 };
@@ -160,6 +168,7 @@ pub(crate) fn carry_out(broker: &mut Broker, number: usize, step: &Step) {
             });
             let mut connect = connect(client, expiry_s);
             connect.clean_start = clean_start;
+            connect.keep_alive_s = keep_alive_s;
             connect.will = will;
             if !is_v5 {
                 connect.version = ProtocolVersion::V311;
