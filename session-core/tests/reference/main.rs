@@ -5,6 +5,7 @@
 //! see which tests find it.
 
 mod broker;
+mod deadlines;
 mod overlaps;
 mod packet_ids;
 mod packets;
@@ -12,4 +13,5 @@ mod recovery;
 mod retained;
 mod script;
 mod shards;
+mod timers;
 mod topics;
