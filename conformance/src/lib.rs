@@ -3,6 +3,7 @@
 
 pub mod coverage;
 pub mod deviations;
+pub mod differential;
 pub mod embedded;
 pub mod explore;
 pub mod lang;
