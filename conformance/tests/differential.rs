@@ -205,7 +205,7 @@ fn next_in_lane(step: &[Seen], at: usize) -> Option<usize> {
 #[test]
 fn every_mistake_is_found_wherever_it_is() {
     let mut found: BTreeMap<&str, usize> = BTreeMap::new();
-    for seed in 1..=25 {
+    for seed in 1..=200 {
         let script = draw(seed, OPERATIONS);
         let right = played(&script, 1);
         // What lies behind the end of the comparison is not looked at.
@@ -213,6 +213,10 @@ fn every_mistake_is_found_wherever_it_is() {
         for step in 0..compared {
             for at in 0..right.steps[step].len() {
                 for mistake in &MISTAKES {
+                    // Two messages of one topic seldom come together; the rest is in every script.
+                    if seed > 20 && mistake.name != "out of order" {
+                        continue;
+                    }
                     if !(mistake.applies)(&right.steps[step], at) {
                         continue;
                     }
