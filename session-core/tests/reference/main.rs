@@ -13,5 +13,6 @@ mod recovery;
 mod retained;
 mod script;
 mod shards;
+mod shared;
 mod timers;
 mod topics;
