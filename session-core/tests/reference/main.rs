@@ -4,6 +4,7 @@
 //! variable `BUG` names a mistake of `session_core::model::Bug` to be switched on, so that one can
 //! see which tests find it.
 
+mod aliases;
 mod broker;
 mod deadlines;
 mod overlaps;
