@@ -1,29 +1,9 @@
-//! Fuzz targets as plain functions: bytes in, a panic if something that must hold does not.
-//!
-//! They are pure, so a test replays every corpus file on the ordinary toolchain, and libFuzzer
-//! only adds the search for new files. The first byte of an input says what is decoded, see
-//! [`framer`]; the rest is what the peer sends.
+//! Bytes into the codec. The first byte of an input says what is decoded, see [`framer`]; the rest
+//! is what the peer sends.
 
 use codec::{
     DecodeError, Frame, Framer, Message, Packet, ProtocolVersion, Publish, QoS, Role, topic,
 };
-
-pub mod seeds;
-mod worlds;
-
-pub use worlds::{choices, narrate, operations};
-
-/// A target's name and its function.
-pub type Target = (&'static str, fn(&[u8]));
-
-/// Every target.
-pub const TARGETS: [Target; 5] = [
-    ("decode", decode),
-    ("roundtrip", roundtrip),
-    ("split", split),
-    ("choices", choices),
-    ("operations", operations),
-];
 
 /// The larger of the two packet limits of the framers.
 const PACKET_MAX: u32 = 4_096;

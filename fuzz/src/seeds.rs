@@ -10,8 +10,10 @@ use codec::{
 
 /// Seeds of one target: file names and contents.
 pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
-    if matches!(target, "choices" | "operations") {
-        return crate::worlds::seeds();
+    match target {
+        "records" => return crate::records::seeds(),
+        "choices" | "operations" => return crate::worlds::seeds(),
+        _ => {}
     }
     let mut list = Vec::new();
     for (mode, version, sender) in modes() {
