@@ -112,7 +112,7 @@ impl World {
             // U5-3.3.2.3.4-b: an alias that is not known yet.
             None => self.known.get(&alias).copied().ok_or(ReasonCode::ProtocolError),
             Some(topic) => {
-                // [MQTT-3.3.2-12]: it means another topic from now on.
+                // [MQTT-3.3.2-12], U5-3.3.2.3.4-a: it means this topic from now on.
                 self.known.extend((alias > 0).then_some((alias, topic)));
                 Ok(topic)
             }

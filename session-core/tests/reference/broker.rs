@@ -46,6 +46,8 @@ pub(crate) struct Client {
     pub(crate) closed: Option<Cause>,
     /// Answers to what it got that it has not given.
     pub(crate) owed: VecDeque<Packet>,
+    /// Bytes that its socket took and has not told of.
+    unreported: u32,
     next_packet_id: u16,
 }
 
@@ -62,6 +64,8 @@ pub(crate) struct Broker {
     pub(crate) acknowledging: bool,
     /// Invariants are checked after every step; where the state is large, that takes too long.
     pub(crate) checking: bool,
+    /// How many bytes a socket takes before it tells of them.
+    pub(crate) credit: u32,
     /// Between the times at which the shards want to be called, they are called all the same.
     pub(crate) restless: bool,
     /// For each shard, whether it made records that are not durable.
@@ -98,6 +102,7 @@ impl Broker {
             effects: None,
             acknowledging: true,
             checking: true,
+            credit: u32::MAX,
             restless: false,
             unsaved: vec![false; shards.len()],
             shards,
@@ -140,13 +145,14 @@ impl Broker {
         self.clients[client].conn = Some((shard, conn));
         self.clients[client].closed = None;
         self.clients[client].owed.clear();
+        self.clients[client].unreported = 0;
         let origin = Origin {
             listener: "test".into(),
             peer: None,
             transport: Transport::Tcp,
             certificates: Vec::new(),
         };
-        self.input(shard, Input::Opened { conn, origin: Box::new(origin), credit: u32::MAX });
+        self.input(shard, Input::Opened { conn, origin: Box::new(origin), credit: self.credit });
         conn
     }
 
@@ -248,7 +254,7 @@ impl Broker {
 
     /// Works until nothing is left that could be done now.
     pub(crate) fn settle(&mut self) {
-        while self.persist() | self.tick() | self.deliver() | self.reply() {}
+        while self.persist() | self.tick() | self.deliver() | self.reply() | self.report_sent() {}
     }
 
     fn persist(&mut self) -> bool {
@@ -280,6 +286,20 @@ impl Broker {
 
     fn reply(&mut self) -> bool {
         self.acknowledging && (0..self.clients.len()).any(|client| self.answer(client))
+    }
+
+    /// A socket that took much says so.
+    fn report_sent(&mut self) -> bool {
+        let credit = self.credit;
+        let Some(client) = self.clients.iter_mut().find(|client| client.unreported >= credit)
+        else {
+            return false;
+        };
+        let bytes = std::mem::take(&mut client.unreported);
+        if let Some((shard, conn)) = client.conn {
+            self.input(shard, Input::Sent { conn, bytes });
+        }
+        true
     }
 
     /// A client gives the answer that it has owed longest; false if it owes none.
@@ -322,6 +342,8 @@ impl Broker {
                     self.unsaved[shard] = true;
                     batch.push(*record);
                 }
+                // What is paused for the sake of its socket goes on when that has room, in this call.
+                Effect::Pause { .. } | Effect::Resume { .. } => {}
                 Effect::Note(_) | Effect::Reply { .. } => {}
                 other => panic!("nobody asked for {other:?}"),
             }
@@ -349,6 +371,8 @@ impl Broker {
         let packet = framer.decode(&mut &*bytes).expect("valid").expect("whole");
         if self.clients[client].conn == Some((shard, conn)) {
             self.clients[client].owed.extend(answer_to(&packet));
+            let bytes = u32::try_from(bytes.len()).expect("short");
+            self.clients[client].unreported = self.clients[client].unreported.saturating_add(bytes);
         }
         self.clients[client].inbox.push(packet);
     }

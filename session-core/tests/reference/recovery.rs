@@ -149,6 +149,8 @@ fn configure(config: &mut ShardConfig) {
     config.durable = true;
     config.limits.send_window_max = 2;
     config.limits.packet_id_max = 3;
+    // A message for several sessions takes several calls, so that the log may end in between.
+    config.limits.deliveries_per_turn_max = 1;
     config.limits.session_queue_max = 4;
     config.limits.session_queue_full = QueueFull::DropOldest;
 }
@@ -195,8 +197,15 @@ fn run(steps: &[Step], seen: &RefCell<BTreeSet<String>>) {
         let compacted = recover(shard.snapshot().chain(records(after)));
         assert_eq!(account(&compacted), all, "a snapshot of {cut} batches, and what followed");
 
-        // A broker that starts with it writes on in the same book.
+        // A broker that starts with it writes on in the same book, and nothing twice.
         let started = Broker::recovered(CLIENTS, broker.now, vec![shard]);
+        for record in started.logs[0].iter().flatten() {
+            if let Record::Enqueued { session, source: Some(source), .. } = record {
+                let seen = &expected.sessions[session].seen;
+                // [MQTT-4.3.3-10]
+                assert!(!seen.contains(&(source.shard, source.number)), "{source:?} again");
+            }
+        }
         let written = before.iter().chain(&started.logs[0]).flatten().cloned();
         assert_eq!(account(&started.shards[0]), Durable::of(written), "started after {cut}");
     }

@@ -189,7 +189,7 @@ fn run(ops: &[Op]) -> usize {
                 if clean_start {
                     model.subscriptions.clear();
                 }
-                // U5-3.8.4-c: nothing is replayed but to a SUBSCRIBE.
+                // Nothing is replayed but to a SUBSCRIBE.
                 assert_eq!(broker.take_publishes(SUBSCRIBER), []);
             }
             Op::Wait { ms } => broker.advance(ms),

@@ -1,5 +1,6 @@
 //! Many shards are one broker: what clients see does not depend on how many there are, nor on
-//! whether there is a log; and the same inputs give the same effects.
+//! whether there is a log, nor on how much their sockets take at once; and the same inputs give the
+//! same effects.
 
 use std::{cell::Cell, collections::BTreeMap};
 
@@ -11,6 +12,9 @@ use crate::{
     packets::identifiers,
     script::{self, CLIENTS, Step},
 };
+
+/// Takes one or two packets.
+const SMALL_SOCKET: u32 = 40;
 
 /// What a client sees of one step, without what the standard leaves open: the order of messages of
 /// different topics, how they lie among other packets, and the broker's Packet Identifiers.
@@ -55,8 +59,11 @@ fn show(publish: &Publish) -> String {
     format!("{payload} {qos:?} dup={dup} retain={retain} {expiry_s:?} {identifiers:?}")
 }
 
-fn broker(shards: u16, durable: bool) -> Broker {
-    Broker::new(shards, CLIENTS, |config: &mut ShardConfig| config.durable = durable)
+fn broker(shards: u16, durable: bool, credit: u32) -> Broker {
+    let change = |config: &mut ShardConfig| config.durable = durable;
+    let mut broker = Broker::new(shards, CLIENTS, change);
+    broker.credit = credit;
+    broker
 }
 
 /// What there is in all shards together.
@@ -73,8 +80,9 @@ fn census(broker: &Broker) -> [usize; 5] {
 
 /// Returns how many messages were seen.
 fn compare(steps: &[Step]) -> usize {
-    let mut one = broker(1, false);
-    let mut others = [(2, true), (3, false), (5, true)].map(|(shards, log)| broker(shards, log));
+    let mut one = broker(1, false, u32::MAX);
+    let mut others =
+        [broker(2, true, u32::MAX), broker(3, false, SMALL_SOCKET), broker(5, true, SMALL_SOCKET)];
     let mut messages = 0;
     for (number, step) in steps.iter().enumerate() {
         script::carry_out(&mut one, number, step);
@@ -108,7 +116,7 @@ fn any_number_of_shards_is_one_broker() {
 #[test]
 fn the_same_inputs_give_the_same_effects() {
     for_all(100, &script::steps(true, 60), |steps| {
-        let mut brokers = [broker(3, true), broker(3, true)];
+        let mut brokers = [broker(3, true, SMALL_SOCKET), broker(3, true, SMALL_SOCKET)];
         for broker in &mut brokers {
             broker.effects = Some(Vec::new());
             broker.acknowledging = false;
