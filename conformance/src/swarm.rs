@@ -111,8 +111,12 @@ pub fn setup(rng: &mut Rng) -> Setup {
         deliveries_per_turn_max: pick(rng, &[1, 3, 10_000]),
         ..Limits::default()
     };
+    // A broker may come back with more shards or fewer.
+    let changes = if rng.below(2) == 0 { rng.below(4) } else { 0 };
+    let shards_later = (0..changes).map(|_| pick(rng, &[1, 2, 3, 5])).collect();
     Setup {
         shards,
+        shards_later,
         doors: (0..shards).collect(),
         durable: rng.below(2) == 0,
         limits,

@@ -62,4 +62,5 @@ pub use ids::{CommitSeq, ConnId, ShardId, ShardMap, Ticket, Time};
 pub use shard::{
     Declined, Delivery, Extra, Flight, Ids, Offer, Publication, Queued, Record, Retained,
     SessionId, SessionRef, Shard, ShardMsg, Shared, Source, Subscription, Target, View, Violation,
+    repartition,
 };

@@ -107,12 +107,14 @@ pub enum Bug {
     ForgetsCredit,
     /// PUBACK does not wait for the receivers' shards.
     AcknowledgesEarly,
+    /// Numbers of owed publications stay as they were when shards are dealt anew.
+    KeepsNumbers,
 }
 
 #[cfg(feature = "bugs")]
 impl Bug {
     /// Every mistake.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::ForgetsInbound,
         Self::ForgetsPubrec,
         Self::ReusesIdentifiers,
@@ -135,6 +137,7 @@ impl Bug {
         Self::OffersSentQoS2,
         Self::ForgetsCredit,
         Self::AcknowledgesEarly,
+        Self::KeepsNumbers,
     ];
 }
 

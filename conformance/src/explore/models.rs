@@ -66,7 +66,7 @@ fn on(shard: u16, shards: u16, session: bool) -> &'static str {
 }
 
 /// Reviewed numbers of states: a model that is pruned by accident has another one.
-const STATES: [(&str, usize); 23] = [
+const STATES: [(&str, usize); 25] = [
     ("qos-1-reconnect", 36_165),
     ("qos-2-reconnect", 67_560),
     ("qos-1-crash", 12_201),
@@ -90,6 +90,8 @@ const STATES: [(&str, usize); 23] = [
     ("versions", 219_776),
     ("quota", 79_322),
     ("unsubscribe-again", 29_052),
+    ("more-shards", 5_332),
+    ("fewer-shards", 2_772),
 ];
 
 const Q1: Letter = Letter::new(0, QoS::AtLeastOnce);
@@ -121,6 +123,8 @@ pub fn all() -> Vec<Model> {
         versions(),
         quota(),
         unsubscribe_again(),
+        map_change(1, 2, "QoS 2 across a crash, and more shards after it"),
+        map_change(3, 1, "QoS 2 across a crash, and fewer shards after it"),
     ]
 }
 
@@ -287,9 +291,11 @@ fn acknowledgement_order() -> Model {
 fn spread(shards: u16, letters: &[Letter], qos: QoS) -> Setup {
     let mut setup = pair(letters, qos);
     setup.shards = shards;
-    setup.topics = vec![on(1, shards, false)];
-    setup.clients[0].id = on(0, shards, true);
-    setup.clients[1].id = on(shards - 1, shards, true);
+    setup.topics = vec![on(1 % shards, shards, false)];
+    if shards > 1 {
+        setup.clients[0].id = on(0, shards, true);
+        setup.clients[1].id = on(shards - 1, shards, true);
+    }
     setup.clients[1].wishes = vec![Wish::new(setup.topics[0], qos)];
     setup.clients[1].lazy = false;
     setup
@@ -390,6 +396,19 @@ fn unsubscribe_again() -> Model {
     Model {
         sights: &[Sight::QoS1Delivered, Sight::Resumed],
         ..model("unsubscribe-again", "UNSUBSCRIBE again over a lost connection", setup)
+    }
+}
+
+/// Everybody and everything has another owner after the crash.
+fn map_change(shards: u16, later: u16, question: &'static str) -> Model {
+    let mut setup = spread(shards, &[Q2], QoS::ExactlyOnce);
+    setup.shards_later = vec![later];
+    setup.durable = true;
+    setup.budget = Budget { publishes: 1, crashes: 1, ..Budget::default() };
+    let name = if later > shards { "more-shards" } else { "fewer-shards" };
+    Model {
+        sights: &[Sight::QoS2Delivered, Sight::Repartitioned, Sight::RecordsLost, Sight::Resumed],
+        ..model(name, question, setup)
     }
 }
 

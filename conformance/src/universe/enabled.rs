@@ -130,6 +130,7 @@ impl Universe {
     /// The shard behind a door.
     pub(super) fn door(&self, door: u8) -> ShardId {
         let doors = &self.setup.doors;
-        ShardId(doors[usize::from(door) % doors.len()])
+        let shard = doors[usize::from(door) % doors.len()];
+        ShardId(shard % self.nodes.len() as u16)
     }
 }

@@ -88,6 +88,8 @@ pub struct Universe {
     setup: Arc<Setup>,
     now: Time,
     nodes: Vec<Node>,
+    /// How often the broker was started.
+    lives: usize,
     /// What is under way between two shards, in order; no empty queue.
     mail: BTreeMap<(ShardId, ShardId), VecDeque<ShardMsg>>,
     links: Vec<Link>,
@@ -113,6 +115,7 @@ impl Universe {
         let mut universe = Self {
             now: BEGINNING,
             nodes: Vec::new(),
+            lives: 0,
             mail: BTreeMap::new(),
             links: Vec::new(),
             clients: setup.clients.iter().map(|p| Client::new(p.version, p.lazy)).collect(),
@@ -124,7 +127,7 @@ impl Universe {
             journal: None,
             setup,
         };
-        universe.start_nodes()?;
+        universe.start_nodes(Vec::new())?;
         universe.settle()?;
         for op in universe.setup.clone().prelude.iter().copied() {
             universe.apply(op)?;

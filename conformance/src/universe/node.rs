@@ -25,13 +25,12 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// A shard that begins with an empty disk.
-    pub(super) fn new(config: ShardConfig, now: Time) -> (Self, Effects) {
-        let disk = Shard::new(config.clone());
-        Self::start(config, disk, now)
-    }
-
-    fn start(config: ShardConfig, disk: Shard, now: Time) -> (Self, Effects) {
+    /// A shard that begins with what is on its disk.
+    pub(super) fn start(
+        config: ShardConfig,
+        disk: Shard,
+        now: Time,
+    ) -> Result<(Self, Effects), Finding> {
         let mut node = Self {
             shard: disk.clone(),
             config,
@@ -42,7 +41,9 @@ impl Node {
         };
         let mut effects = Effects::new();
         node.shard.start(now, &mut effects);
-        (node, effects)
+        let checked = node.shard.check();
+        checked.map_err(|violation| Finding::new("recovered-invariant", violation.to_string()))?;
+        Ok((node, effects))
     }
 
     /// Gives the shard an input, and checks it afterwards.
@@ -87,8 +88,8 @@ impl Node {
         CommitSeq(self.durable)
     }
 
-    /// Dies, and comes back with the durable records and so many batches of the others.
-    pub(super) fn crash(mut self, survive: usize, now: Time) -> Result<(Self, Effects), Finding> {
+    /// Dies, and leaves the durable records and so many batches of the others.
+    pub(super) fn crash(mut self, survive: usize) -> Result<Shard, Finding> {
         self.persist(survive);
         // A compacted log recovers the same state.
         let mut compacted = Shard::new(self.config.clone());
@@ -104,10 +105,7 @@ impl Node {
         if let Some(record) = recovered.first() {
             return Err(Finding::new("snapshot", format!("{record:?} comes from nowhere")));
         }
-        let (node, effects) = Self::start(self.config, self.disk, now);
-        let checked = node.shard.check();
-        checked.map_err(|violation| Finding::new("recovered-invariant", violation.to_string()))?;
-        Ok((node, effects))
+        Ok(self.disk)
     }
 }
 

@@ -11,6 +11,9 @@ use super::Op;
 pub struct Setup {
     /// Shards of the broker.
     pub shards: u16,
+    /// Shards of the broker after its first crash, its second and so on; the last one stays, and
+    /// none changes nothing.
+    pub shards_later: Vec<u16>,
     /// Shards that accept connections; a connection whose session lives elsewhere is handed over.
     pub doors: Vec<u16>,
     /// Whether the broker keeps a log, so that crashes lose nothing that it acknowledged.
@@ -171,10 +174,11 @@ impl Wish {
         Self { filter, qos, handling: RetainHandling::Send }
     }
 
-    /// The share group, if it is a shared one, and the filter proper.
+    /// The Shared Subscription, if it is one, and the filter proper. A share name together with a
+    /// filter makes a Shared Subscription: the same name with another filter is another one.
     pub fn parts(&self) -> (Option<&'static str>, &'static str) {
         match self.filter.strip_prefix("$share/").and_then(|rest| rest.split_once('/')) {
-            Some((group, filter)) => (Some(group), filter),
+            Some((_, filter)) => (Some(self.filter), filter),
             None => (None, self.filter),
         }
     }
@@ -199,6 +203,7 @@ impl Setup {
         limits.session_queue_full = QueueFull::DropOldest;
         Self {
             shards: 1,
+            shards_later: Vec::new(),
             doors: vec![0],
             durable: false,
             limits,
@@ -209,6 +214,14 @@ impl Setup {
             prelude: Vec::new(),
             budget: Budget::default(),
         }
+    }
+}
+
+impl Setup {
+    /// Shards of the broker after so many crashes.
+    pub fn shards_after(&self, crashes: usize) -> u16 {
+        let later = self.shards_later.len().min(crashes).checked_sub(1);
+        later.map_or(self.shards, |at| self.shards_later[at])
     }
 }
 

@@ -8,7 +8,8 @@ use codec::{
     Will,
 };
 use session_core::{
-    Cause, ConnId, Effect, Effects, Input, Origin, ShardConfig, ShardId, ShardMap, Transport,
+    Cause, ConnId, Effect, Effects, Input, Origin, Shard, ShardConfig, ShardId, ShardMap,
+    Transport, repartition,
 };
 
 use super::{
@@ -24,18 +25,29 @@ const PACKET_MAX: u32 = 1 << 20;
 type Step = Result<bool, Finding>;
 
 impl Universe {
-    /// Starts every shard for the first time.
-    pub(super) fn start_nodes(&mut self) -> Result<(), Finding> {
-        let map = ShardMap::new(self.setup.shards, 1);
+    /// Starts every shard with what is on its disk; the first time that is nothing.
+    pub(super) fn start_nodes(&mut self, disks: Vec<Shard>) -> Result<(), Finding> {
+        let map = ShardMap::new(self.setup.shards_after(self.lives), 1);
+        self.lives += 1;
+        let is_same = disks.len() == usize::from(map.shards());
+        let mut dealt = if is_same { Vec::new() } else { repartition(&disks, map) }.into_iter();
+        let mut disks = disks.into_iter();
+        let mut started = Vec::new();
         for id in map.all() {
             let mut config = ShardConfig::new(id, map);
             config.durable = self.setup.durable;
             config.limits = self.setup.limits.clone();
-            let (node, effects) = Node::new(config, self.now);
+            let mut disk = disks.next().filter(|_| is_same);
+            let disk = disk.take().unwrap_or_else(|| {
+                let mut disk = Shard::new(config.clone());
+                dealt.next().unwrap_or_default().into_iter().for_each(|one| disk.recover(one));
+                disk
+            });
+            let (node, effects) = Node::start(config, disk, self.now)?;
             self.nodes.push(node);
-            self.carry_out(id, effects)?;
+            started.push((id, effects));
         }
-        Ok(())
+        started.into_iter().try_for_each(|(id, effects)| self.carry_out(id, effects))
     }
 
     /// Does one thing; `false` if it is impossible at this moment, which changes nothing.
@@ -483,15 +495,13 @@ impl Universe {
         self.oracle.crashed(lost, self.now);
         let survived = survive > 0 && self.nodes.iter().any(|node| node.undurable() > 0);
         self.oracle.sights |= if survived { Sight::RecordsSurvived.bit() } else { 0 };
-        let nodes = std::mem::take(&mut self.nodes);
-        let mut started = Vec::new();
-        for node in nodes {
-            let (node, effects) = node.crash(usize::from(survive), self.now)?;
-            self.nodes.push(node);
-            started.push(effects);
-        }
-        for (index, effects) in started.into_iter().enumerate() {
-            self.carry_out(ShardId(index as u16), effects)?;
+        let nodes = std::mem::take(&mut self.nodes).into_iter();
+        let disks: Result<Vec<Shard>, Finding> =
+            nodes.map(|node| node.crash(usize::from(survive))).collect();
+        let before = self.setup.shards_after(self.lives - 1);
+        self.start_nodes(disks?)?;
+        if self.nodes.len() != usize::from(before) {
+            self.oracle.sights |= Sight::Repartitioned.bit();
         }
         Ok(true)
     }

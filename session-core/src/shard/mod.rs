@@ -12,6 +12,7 @@ mod msg;
 mod outgoing;
 mod publish;
 mod record;
+mod repartition;
 mod route;
 mod session;
 mod subscribe;
@@ -32,6 +33,7 @@ pub use self::{
     msg::{Declined, Delivery, Flight, Offer, Publication, Retained, SessionRef, ShardMsg, Target},
     outgoing::Source,
     record::Record,
+    repartition::repartition,
     session::{Extra, Ids, Queued, Shared, Subscription},
     table::SessionId,
 };

@@ -268,7 +268,7 @@ impl Shard {
 }
 
 /// The records of one session, in an order that recovery can follow.
-fn session_records(id: SessionId, session: &Session) -> Vec<Record> {
+pub(super) fn session_records(id: SessionId, session: &Session) -> Vec<Record> {
     let (client_id, expiry_s) = (session.client_id.clone(), session.expiry_s);
     let mut records = Vec::from([Record::Session { session: id, client_id, expiry_s }]);
     if let Some(ends) = session.ends {

@@ -17,7 +17,7 @@ use session_core::{ConnId, Time};
 use self::{edge::Edge, reader::Reader, will::Will};
 use super::{
     Finding,
-    setup::{Letter, Persona, Setup, Wish, matches},
+    setup::{Letter, Persona, Setup, matches},
 };
 
 /// Something that shows that a run was not vacuous: it happened at least once somewhere.
@@ -46,11 +46,12 @@ pub enum Sight {
     IdentifierReused,
     ClosedForViolation,
     PublishRefused,
+    Repartitioned,
 }
 
 impl Sight {
     /// Every sight, in order.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::QoS1Delivered,
         Self::QoS2Delivered,
         Self::SentAgain,
@@ -73,6 +74,7 @@ impl Sight {
         Self::IdentifierReused,
         Self::ClosedForViolation,
         Self::PublishRefused,
+        Self::Repartitioned,
     ];
 
     /// Its bit in a set of sights.
@@ -102,7 +104,7 @@ struct Sent {
     on_its_way: bool,
     /// Clients that must get it once it is acknowledged.
     hoped: BTreeSet<usize>,
-    /// Share groups that must get it once it is acknowledged.
+    /// Shared Subscriptions that must get it once it is acknowledged.
     hoped_groups: BTreeSet<&'static str>,
     /// Another retained message has surely taken its place.
     replaced: bool,
@@ -119,7 +121,7 @@ pub(super) struct Oracle {
     readers: Vec<Reader>,
     /// Connections by client and number; those that the broker has not closed.
     edges: BTreeMap<ConnId, Edge>,
-    /// Messages of share groups that must come: group and number.
+    /// Messages that must come to a member: Shared Subscription and number.
     group_owed: BTreeSet<(&'static str, u16)>,
     group_taken: BTreeSet<(&'static str, u16)>,
     /// The member that was sent a message at QoS 2, by Shared Subscription and number.
@@ -593,10 +595,6 @@ impl Oracle {
 /// How many copies of one message a client may get: one for its own subscriptions together, and one
 /// for each Shared Subscription.
 fn copies(persona: &Persona, topic: &str) -> u32 {
-    let of = |wish: &Wish| match wish.parts() {
-        (Some(group), filter) => Some((group, filter)),
-        (None, _) => None,
-    };
-    let groups: BTreeSet<_> = persona.wishes_for(topic).map(of).collect();
+    let groups: BTreeSet<_> = persona.wishes_for(topic).map(|wish| wish.parts().0).collect();
     groups.len() as u32
 }
