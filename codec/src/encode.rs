@@ -235,7 +235,8 @@ impl<'a> PublishHead<'a> {
         let parts = self.message.parts();
         let head_len = self.head_len(&parts);
         out.reserve(wire::sum(&[5, head_len]));
-        out.push(((PacketType::Publish as u8) << 4) | (self.flags & 0x0F));
+        let flags = if seeded!(LosesDup) { 0x07 } else { 0x0F };
+        out.push(((PacketType::Publish as u8) << 4) | (self.flags & flags));
         wire::put_variable(wire::sum(&[head_len, parts.payload.len()]), out);
         out.extend_from_slice(if self.omit_topic { &[0, 0] } else { parts.topic_field });
         if self.has_packet_id() {

@@ -58,9 +58,9 @@ impl Framer {
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Packet>, DecodeError> {
         if self.partial.is_empty()
             && let Some(header) = self.header(input)?
-            && let Some((packet, rest)) = input.split_at_checked(header.packet_len())
+            && let Some((packet, rest)) = split(input, header.packet_len())
         {
-            *input = rest;
+            *input = if seeded!(SwallowsNextPacket) { &[] } else { rest };
             return self.packet(header, packet).map(Some);
         }
         loop {
@@ -76,6 +76,9 @@ impl Framer {
                     missing => missing,
                 },
             };
+            if seeded!(ReservesRemainingLength) {
+                self.partial.reserve_exact(missing);
+            }
             if input.is_empty() {
                 return Ok(None);
             }
@@ -128,6 +131,14 @@ impl Framer {
     pub fn buffered(&self) -> usize {
         self.partial.len()
     }
+}
+
+/// A packet of this length and what follows it, if all of it is there.
+fn split(input: &[u8], packet_len: usize) -> Option<(&[u8], &[u8])> {
+    if seeded!(TakesWhatIsThere) {
+        return input.split_at_checked(packet_len.min(input.len()));
+    }
+    input.split_at_checked(packet_len)
 }
 
 #[cfg(test)]

@@ -16,7 +16,25 @@
 )]
 
 extern crate alloc;
+#[cfg(feature = "bugs")]
+extern crate std;
 
+/// Whether a mistake is switched on; never, but where tests are tested.
+#[cfg(feature = "bugs")]
+macro_rules! seeded {
+    ($bug:ident) => {
+        crate::bugs::is_seeded(crate::bugs::Bug::$bug)
+    };
+}
+#[cfg(not(feature = "bugs"))]
+macro_rules! seeded {
+    ($bug:ident) => {
+        false
+    };
+}
+
+#[cfg(feature = "bugs")]
+pub mod bugs;
 mod decode;
 mod encode;
 mod error;

@@ -14,7 +14,7 @@ pub fn is_valid_filter(filter: &str) -> bool {
     while let Some(level) = levels.next() {
         let valid = match level {
             //= [MQTT-4.7.1-1]
-            "#" => levels.next().is_none(),
+            "#" => levels.next().is_none() || seeded!(AcceptsHashInside),
             //= [MQTT-4.7.1-2]
             "+" => true,
             level => !level.contains(['#', '+']),
@@ -51,6 +51,7 @@ pub fn split_shared(filter: &str) -> Option<Result<(&str, &str), ()>> {
         {
             Ok((name, filter))
         }
+        None if seeded!(SharesWithoutFilter) => Ok((shared, "")),
         _ => Err(()),
     })
 }

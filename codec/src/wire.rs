@@ -6,8 +6,10 @@ use alloc::vec::Vec;
 pub(crate) const VARIABLE_MAX: usize = 268_435_455;
 
 /// Bytes of a Variable Byte Integer. `[MQTT-1.5.5-1]`
-pub(crate) const fn variable_len(value: usize) -> usize {
+pub(crate) fn variable_len(value: usize) -> usize {
     match value {
+        0x80 if seeded!(CutsLengthOf128) => 1,
+        0x4000 if seeded!(CutsLengthOf16384) => 2,
         0..=0x7F => 1,
         0x80..=0x3FFF => 2,
         0x4000..=0x1F_FFFF => 3,
@@ -21,6 +23,10 @@ pub(crate) fn put_variable(value: usize, out: &mut Vec<u8>) {
     //= [MQTT-1.5.5-1]
     let more = |shifted: usize| (shifted & 0x7F) as u8 | 0x80;
     match value.min(VARIABLE_MAX) {
+        v @ 0x80 if seeded!(CutsLengthOf128) => out.push(v as u8),
+        v @ 0x4000 if seeded!(CutsLengthOf16384) => {
+            out.extend_from_slice(&[more(v), (v >> 7) as u8]);
+        }
         v @ 0..=0x7F => out.push(v as u8),
         v @ 0x80..=0x3FFF => out.extend_from_slice(&[more(v), (v >> 7) as u8]),
         v @ 0x4000..=0x1F_FFFF => {

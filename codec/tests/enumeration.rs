@@ -2,7 +2,7 @@
 //!
 //! What is expected is written from the texts of the standards once more, by position where the
 //! codec goes by level, byte by byte where it asks the standard library. The tests that run
-//! always take the smaller part; the whole, in less than two minutes of one processor:
+//! always take the smaller part; the whole, in less than three minutes of one processor:
 //!
 //!     cargo test --release -p codec --test enumeration -- --ignored
 
@@ -112,7 +112,7 @@ fn all_bytes() -> Vec<u8> {
 }
 
 #[test]
-fn a_remaining_length_is_read_as_it_is_written() {
+pub(crate) fn a_remaining_length_is_read_as_it_is_written() {
     let mut packet = LargestPacket::new();
     for len in 1..=2 {
         sequences(&all_bytes(), len, check_beginning);
@@ -178,7 +178,7 @@ fn check_identifiers(values: impl Iterator<Item = u32>, read: bool) {
 }
 
 #[test]
-fn a_value_is_written_in_the_fewest_bytes() {
+pub(crate) fn a_value_is_written_in_the_fewest_bytes() {
     check_identifiers((1..20_000).chain(2_097_000..2_098_000), true);
     check_identifiers(VARIABLE_MAX - 1_000..=VARIABLE_MAX, true);
 }
@@ -215,7 +215,7 @@ fn check_packet_of(remaining: u32) {
 }
 
 #[test]
-fn a_packet_says_how_long_it_is() {
+pub(crate) fn a_packet_says_how_long_it_is() {
     (3..300).chain(16_300..16_500).for_each(check_packet_of);
     (2_097_150..=2_097_153).for_each(check_packet_of);
 }
@@ -281,7 +281,7 @@ const UTF8_LIMITS: [u8; 26] = [
 ];
 
 #[test]
-fn a_string_is_utf8_without_null() {
+pub(crate) fn a_string_is_utf8_without_null() {
     let mut check = string_check();
     for len in 0..=2 {
         sequences(&all_bytes(), len, &mut check);
@@ -379,7 +379,7 @@ const CHARACTERS: [&str; 6] = ["a", "/", "+", "#", "$", "\0"];
 const SHARED: [&str; 6] = ["$share", "/", "g", "+", "#", "a"];
 
 #[test]
-fn topics_are_valid_by_sections_4_7_and_4_8() {
+pub(crate) fn topics_are_valid_by_sections_4_7_and_4_8() {
     check_topics(&CHARACTERS, 6);
     check_topics(&SHARED, 6);
 }

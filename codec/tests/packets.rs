@@ -45,7 +45,7 @@ fn connect(version: ProtocolVersion) -> Connect {
 }
 
 #[test]
-fn connect_with_little() {
+pub(crate) fn connect_with_little() {
     for (bytes, value) in [
         (r#"10 0F 00 06 "MQIsdp" 03 02 00 3C 00 01 "c""#, connect(V31)),
         (r#"10 0D 00 04 "MQTT" 04 02 00 3C 00 01 "c""#, connect(V311)),
@@ -63,7 +63,7 @@ fn connect_with_little() {
 }
 
 #[test]
-fn connect_with_everything() {
+pub(crate) fn connect_with_everything() {
     let will_properties = [
         Property::MessageExpiryInterval(7),
         Property::UserProperty("k".into(), "v".into()),
@@ -95,7 +95,7 @@ fn connect_with_everything() {
 }
 
 #[test]
-fn the_will_delay_may_stand_anywhere() {
+pub(crate) fn the_will_delay_may_stand_anywhere() {
     let bytes = r#"10 1F 00 04 "MQTT" 05 06 00 3C 00 00 01 "c"
         0A 02 00 00 00 07 18 00 00 00 05
         00 01 "w" 00 01 "p""#;
@@ -107,14 +107,14 @@ fn the_will_delay_may_stand_anywhere() {
 }
 
 #[test]
-fn a_password_without_user_name_is_for_5_0() {
+pub(crate) fn a_password_without_user_name_is_for_5_0() {
     let bytes = r#"10 11 00 04 "MQTT" 05 42 00 3C 00 00 01 "c" 00 01 "p""#;
     let value = Connect { password: Some(Bytes::from_static(b"p")), ..connect(V5) };
     both_ways(V5, Client, bytes, Packet::Connect(value.into()));
 }
 
 #[test]
-fn conn_ack() {
+pub(crate) fn conn_ack() {
     let ack = |session_present, reason, list: &[Property]| {
         Packet::ConnAck(ConnAck { session_present, reason, properties: properties(list) }.into())
     };
@@ -141,7 +141,7 @@ fn publish(message: Message) -> Publish {
 }
 
 #[test]
-fn publish_in_each_version() {
+pub(crate) fn publish_in_each_version() {
     let plain = message("a/b", &[], b"hi");
     both_ways(V311, Client, r#"30 07 00 03 "a/b" "hi""#, Packet::Publish(publish(plain.clone())));
     both_ways(V5, Server, r#"30 08 00 03 "a/b" 00 "hi""#, Packet::Publish(publish(plain.clone())));
@@ -156,7 +156,7 @@ fn publish_in_each_version() {
 }
 
 #[test]
-fn publish_with_properties() {
+pub(crate) fn publish_with_properties() {
     let list = [
         Property::PayloadFormatIndicator(1),
         Property::MessageExpiryInterval(600),
@@ -178,14 +178,14 @@ fn publish_with_properties() {
 }
 
 #[test]
-fn control_characters_and_the_byte_order_mark_are_kept() {
+pub(crate) fn control_characters_and_the_byte_order_mark_are_kept() {
     let bytes = "30 0A 00 07 EF BB BF 01 7F C2 85 00";
     let value = publish(message("\u{FEFF}\u{1}\u{7F}\u{85}", &[], b""));
     both_ways(V5, Client, bytes, Packet::Publish(value));
 }
 
 #[test]
-fn acknowledgements_in_their_short_forms() {
+pub(crate) fn acknowledgements_in_their_short_forms() {
     let success = Ack::success(id(1));
     let late = Ack { reason: ReasonCode::PacketIdentifierNotFound, ..success.clone() };
     let told =
@@ -202,7 +202,7 @@ fn acknowledgements_in_their_short_forms() {
 }
 
 #[test]
-fn disconnect_in_its_short_forms() {
+pub(crate) fn disconnect_in_its_short_forms() {
     let value = |reason, list: &[Property]| {
         Packet::Disconnect(Disconnect { reason, properties: properties(list) }.into())
     };
@@ -215,7 +215,7 @@ fn disconnect_in_its_short_forms() {
 }
 
 #[test]
-fn subscribe_and_suback() {
+pub(crate) fn subscribe_and_suback() {
     let options = SubscriptionOptions {
         qos: QoS::ExactlyOnce,
         no_local: true,
@@ -244,7 +244,7 @@ fn subscribe_and_suback() {
 }
 
 #[test]
-fn unsubscribe_and_unsuback() {
+pub(crate) fn unsubscribe_and_unsuback() {
     let value = Unsubscribe {
         packet_id: id(1),
         properties: Properties::new(),
@@ -263,13 +263,13 @@ fn unsubscribe_and_unsuback() {
 }
 
 #[test]
-fn pings() {
+pub(crate) fn pings() {
     both_ways(V31, Client, "C0 00", Packet::PingReq);
     both_ways(V5, Server, "D0 00", Packet::PingResp);
 }
 
 #[test]
-fn a_string_too_long_for_its_length_is_cut_at_a_character() {
+pub(crate) fn a_string_too_long_for_its_length_is_cut_at_a_character() {
     let long: Box<str> = "ä".repeat(40_000).into();
     let list = properties(&[Property::ReasonString(long)]);
     let value =

@@ -4,7 +4,7 @@ mod common;
 
 use codec::{DecodeError, Framer, Packet, ProtocolVersion, Sender};
 use common::{SENDERS, VERSIONS, encode, framer, strategies};
-use proptest::{prelude::*, sample};
+use proptest::{prelude::*, sample, test_runner::RngSeed};
 
 /// A version, a side, and packets that this side sends in it.
 fn conversation() -> impl Strategy<Value = (ProtocolVersion, Sender, Vec<Packet>)> {
@@ -35,19 +35,28 @@ fn read<'a>(
     (packets, None)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+fn config() -> ProptestConfig {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    if cfg!(feature = "bugs") {
+        // A mistake that is switched on is to be found again, not to be explained.
+        return ProptestConfig { rng_seed: RngSeed::Fixed(1), max_shrink_iters: 0, ..config };
+    }
+    config
+}
 
-    #[test]
-    fn decoding_inverts_encoding((version, sender, packets) in conversation()) {
+#[test]
+pub(crate) fn decoding_inverts_encoding() {
+    proptest!(config(), |((version, sender, packets) in conversation())| {
         for packet in packets {
             let bytes = encode(version, &packet);
             prop_assert_eq!(common::decode(version, sender, &bytes), Ok(packet));
         }
-    }
+    });
+}
 
-    #[test]
-    fn every_strict_prefix_is_incomplete((version, sender, packets) in conversation()) {
+#[test]
+pub(crate) fn every_strict_prefix_is_incomplete() {
+    proptest!(config(), |((version, sender, packets) in conversation())| {
         let bytes = encode(version, &packets[0]);
         for len in 0..bytes.len() {
             let mut framer = framer(version, sender);
@@ -55,14 +64,14 @@ proptest! {
             prop_assert_eq!(framer.decode(&mut input), Ok(None));
             prop_assert_eq!((input.len(), framer.buffered()), (0, len));
         }
-    }
+    });
+}
 
-    #[test]
-    fn any_split_gives_the_same_packets(
-        (version, sender, packets) in conversation(),
-        cuts in prop::collection::vec(any::<sample::Index>(), 0..6),
-        flip in prop::option::of((any::<sample::Index>(), any::<u8>())),
-    ) {
+#[test]
+pub(crate) fn any_split_gives_the_same_packets() {
+    let cuts = prop::collection::vec(any::<sample::Index>(), 0..6);
+    let flip = prop::option::of((any::<sample::Index>(), any::<u8>()));
+    proptest!(config(), |((version, sender, packets) in conversation(), cuts in cuts, flip in flip)| {
         let mut bytes: Vec<u8> = packets.iter().flat_map(|p| encode(version, p)).collect();
         if let Some((at, mask)) = flip {
             let at = at.index(bytes.len());
@@ -78,15 +87,14 @@ proptest! {
         let split = read(framer(version, sender), cuts.windows(2).map(|w| &bytes[w[0]..w[1]]));
         prop_assert_eq!(&split, &whole);
         prop_assert_eq!(&read(framer(version, sender), bytes.chunks(1)), &whole);
-    }
+    });
+}
 
-    /// What is accepted, however odd, is written so that it is read as the same again.
-    #[test]
-    fn encoding_inverts_decoding(
-        (version, sender, packets) in conversation(),
-        at in any::<sample::Index>(),
-        mask in 1_u8..,
-    ) {
+/// What is accepted, however odd, is written so that it is read as the same again.
+#[test]
+pub(crate) fn encoding_inverts_decoding() {
+    let input = (conversation(), any::<sample::Index>(), 1_u8..);
+    proptest!(config(), |(((version, sender, packets), at, mask) in input)| {
         let mut bytes = encode(version, &packets[0]);
         let at = at.index(bytes.len());
         bytes[at] ^= mask;
@@ -96,5 +104,5 @@ proptest! {
             let again = encode(version, packet);
             prop_assert_eq!(common::decode(version, sender, &again), Ok(packet.clone()));
         }
-    }
+    });
 }

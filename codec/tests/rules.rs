@@ -192,7 +192,7 @@ fn traces() -> impl Iterator<Item = &'static Trace> {
 }
 
 #[test]
-fn a_broken_rule_is_named() {
+pub(crate) fn a_broken_rule_is_named() {
     for (version, sender, bytes, expected, reason, rule) in traces() {
         // What follows is not looked at.
         let input = [hex(bytes), hex("C0 00")].concat();
@@ -203,7 +203,7 @@ fn a_broken_rule_is_named() {
 }
 
 #[test]
-fn a_broken_rule_of_connect_is_named() {
+pub(crate) fn a_broken_rule_of_connect_is_named() {
     for (bytes, expected, reason, rule) in CONNECTS {
         let mut framer = codec::Framer::new(codec::Role::Server, 1000, 1000);
         let error = framer.decode(&mut &hex(bytes)[..]).expect_err(bytes);
@@ -218,7 +218,7 @@ fn variant(error: &DecodeError) -> String {
 }
 
 #[test]
-fn every_rule_has_a_trace_and_a_sentence() {
+pub(crate) fn every_rule_has_a_trace_and_a_sentence() {
     let errors: Vec<DecodeError> =
         traces().map(|trace| trace.3).chain(CONNECTS.iter().map(|trace| trace.1)).collect();
     let source = include_str!("../src/error.rs");
@@ -235,7 +235,7 @@ fn every_rule_has_a_trace_and_a_sentence() {
 }
 
 #[test]
-fn a_sentence_says_what_and_where() {
+pub(crate) fn a_sentence_says_what_and_where() {
     for (error, sentence) in [
         (DecodeError::Truncated(Publish), "PUBLISH ends in the middle of a field"),
         (
@@ -254,7 +254,7 @@ fn a_sentence_says_what_and_where() {
 }
 
 #[test]
-fn every_wrong_flag_of_the_fixed_header_is_refused() {
+pub(crate) fn every_wrong_flag_of_the_fixed_header_is_refused() {
     for (version, first) in [(V31, 0x10), (V311, 0x10), (V5, 0x10)]
         .into_iter()
         .chain([0x40, 0x50, 0x62, 0x70, 0x82, 0xA2, 0xC0, 0xE0].map(|first| (V311, first)))
@@ -279,7 +279,7 @@ fn every_wrong_flag_of_the_fixed_header_is_refused() {
 }
 
 #[test]
-fn what_3_1_leaves_open_is_accepted() {
+pub(crate) fn what_3_1_leaves_open_is_accepted() {
     // PUBREL, SUBSCRIBE and UNSUBSCRIBE sent again with DUP, a PUBLISH with DUP and QoS 0.
     for bytes in
         ["6A 02 00 01", "8A 06 00 01 00 01 61 01", "AA 05 00 01 00 01 61", "38 03 00 01 61"]

@@ -66,7 +66,7 @@ fn reason_of(packet: &Packet) -> ReasonCode {
 }
 
 #[test]
-fn every_reason_code_in_every_packet() {
+pub(crate) fn every_reason_code_in_every_packet() {
     let mut table = BTreeMap::new();
     for [packet, code, _, senders, ..] in lines("reason") {
         table.insert((packet_named(packet), number(code)), senders);
@@ -113,7 +113,7 @@ fn every_reason_code_in_every_packet() {
 }
 
 #[test]
-fn reason_codes_have_the_names_of_the_standard() {
+pub(crate) fn reason_codes_have_the_names_of_the_standard() {
     for [packet, code, name, ..] in lines("reason") {
         let reason = ReasonCode::from_u8(number(code)).expect("a defined code");
         let other_names = ["Normal disconnection", "Granted QoS 0"];
@@ -200,7 +200,7 @@ fn count(packet: &Packet, place: &str, id: PropertyId) -> usize {
 }
 
 #[test]
-fn every_property_in_every_packet() {
+pub(crate) fn every_property_in_every_packet() {
     let mut table = BTreeMap::new();
     let mut kinds = BTreeMap::new();
     for [place, id, name, senders, kind, repeats] in lines("property") {
@@ -259,7 +259,7 @@ fn every_property_in_every_packet() {
 }
 
 #[test]
-fn return_codes_before_5_0() {
+pub(crate) fn return_codes_before_5_0() {
     let codes = |reason: ReasonCode| reason.v3_connect_return_code();
     for code in 0..=5 {
         let reason = ReasonCode::from_v3_connect_return_code(code).expect("0 to 5 are defined");

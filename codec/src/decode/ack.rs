@@ -88,6 +88,9 @@ fn judge_reason(
     //= [U5-3.4.2.1-a]
     //= [MQTT-3.2.2-8] [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1]
     //= [MQTT-3.9.3-2] [MQTT-3.11.3-2] [MQTT-3.14.2-1] [MQTT-3.15.2-1]
+    if seeded!(AcceptsForeignReason) {
+        return Ok(());
+    }
     require(reason.allowed_in(packet), DecodeError::ReasonCodeNotAllowed(packet, reason))?;
     require(
         reason.allowed_from(context.sender, packet),

@@ -93,7 +93,8 @@ fn judge_flags(flags: u8, version: ProtocolVersion) -> Result<(), nom::Err<Fault
     let has = |bit: u8| flags & bit != 0;
     let will_qos = (flags >> 3) & 0b11;
     //= [MQTT-3.1.2-3]
-    let reserved = has(flag::RESERVED) && version != ProtocolVersion::V31;
+    let reserved =
+        has(flag::RESERVED) && !seeded!(IgnoresConnectFlag) && version != ProtocolVersion::V31;
     require(!reserved, DecodeError::ConnectFlagReserved)?;
     //= [MQTT-3.1.2-11]
     require(has(flag::WILL) || will_qos == 0, DecodeError::WillQoSWithoutWill)?;

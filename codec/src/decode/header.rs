@@ -35,7 +35,7 @@ impl Header {
             len: length_len.saturating_add(1),
             body_len: value as usize,
         };
-        if header.packet_len() > packet_max as usize {
+        if header.packet_len() > packet_max as usize && !seeded!(IgnoresPacketSize) {
             return Err(DecodeError::PacketTooLarge(packet));
         }
         Ok(Some(header))
@@ -97,6 +97,7 @@ fn judge_flags(packet: PacketType, first: u8, version: ProtocolVersion) -> Resul
     match packet {
         PacketType::Connect => Ok(()),
         PacketType::Publish => match QoS::from_bits((first >> 1) & 0b11) {
+            None if seeded!(AcceptsQoS3) => Ok(()),
             //= [MQTT-3.3.1-4]
             None => Err(DecodeError::PublishQoS3),
             //= [MQTT-3.3.1-2]
@@ -111,6 +112,7 @@ fn judge_flags(packet: PacketType, first: u8, version: ProtocolVersion) -> Resul
         }
         //= [MQTT-2.1.3-1] [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1] [MQTT-3.14.1-1] [MQTT-3.15.1-1]
         packet if first == encode::first_byte(packet) => Ok(()),
+        _ if seeded!(IgnoresReservedFlags) => Ok(()),
         packet => Err(DecodeError::ReservedFlags(packet)),
     }
 }

@@ -106,6 +106,7 @@ fn whole(packet: PacketType, parsed: Parsed<'_, Packet>) -> Result<Packet, Decod
     //= [U5-2.1.4-a]
     match parsed {
         Ok(([], value)) => Ok(value),
+        Ok((_, value)) if seeded!(IgnoresTrailingBytes) => Ok(value),
         Ok(_) => Err(DecodeError::TrailingBytes(packet)),
         Err(nom::Err::Error(Fault::Rule(error)) | nom::Err::Failure(Fault::Rule(error))) => {
             Err(error)

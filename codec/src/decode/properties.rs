@@ -38,6 +38,9 @@ pub(super) fn properties(
     let mut list = Properties::new();
     scan(raw, Place::Packet(packet, context.sender), |_, _, id, value| {
         list.extend(id.with_value(value));
+        if seeded!(CopiesProperties) {
+            list = list.iter().cloned().collect();
+        }
     })?;
     Ok((rest, list))
 }
@@ -81,7 +84,9 @@ pub(super) fn carried(
     };
     let parts = [raw.get(..start).unwrap_or_default(), raw.get(end..).unwrap_or_default()];
     let moved = end.saturating_sub(start);
-    let expiry_at = expiry_at.map(|at| if at > start { at.saturating_sub(moved) } else { at });
+    let expiry_at = expiry_at.map(|at| {
+        if at > start && !seeded!(MisplacesExpiry) { at.saturating_sub(moved) } else { at }
+    });
     Ok((rest, Carried { raw: parts, expiry_at, own: Some(value) }))
 }
 
@@ -116,6 +121,7 @@ fn scan<'a>(
                 && matches!(place, Place::Packet(PacketType::Publish, _));
         //= [U5-3.1.2.11.2-a] [U5-3.1.2.11.3-a] [U5-3.1.2.11.4-a] [U5-3.1.2.11.5-a]
         //= [U5-3.1.2.11.6-a] [U5-3.1.2.11.7-a] [U5-3.1.2.11.9-a] [U5-3.1.3.2-a]
+        let repeats = repeats || seeded!(AcceptsRepeatedProperty);
         require(repeats || seen & bit == 0, DecodeError::PropertyRepeated(id))?;
         seen |= bit;
         let (after_value, value) = property_value(after_id, id)?;
@@ -140,6 +146,7 @@ fn property_id(input: &[u8]) -> Parsed<'_, PropertyId> {
 fn judge_place(id: PropertyId, place: Place) -> Result<(), nom::Err<Fault>> {
     //= [U5-2.2.2.2-a] [U5-3.1.3.2-a] [U5-3.3.2.3.5-a]
     match place {
+        _ if seeded!(AcceptsForeignProperty) => Ok(()),
         Place::Will => require(id.allowed_in_will(), DecodeError::PropertyNotAllowedInWill(id)),
         Place::Packet(packet, sender) if id.allowed_from(sender, packet) => Ok(()),
         //= [MQTT-3.3.4-6] [MQTT-3.14.2-2]
@@ -199,7 +206,7 @@ fn judge_value(id: PropertyId, value: Value<'_>) -> Result<(), nom::Err<Fault>> 
         // Maximum QoS can be 0 or 1 only, as every other Byte.
         (_, Value::Byte(value)) => value <= 1,
         //= [MQTT-3.3.2-8]
-        (PropertyId::TopicAlias, Value::TwoByteInteger(0)) => {
+        (PropertyId::TopicAlias, Value::TwoByteInteger(0)) if !seeded!(AcceptsAliasZero) => {
             return broken(DecodeError::TopicAliasZero);
         }
         (PropertyId::ReceiveMaximum, Value::TwoByteInteger(value)) => value > 0,

@@ -16,9 +16,11 @@ pub(super) fn publish(input: &[u8], flags: u8, context: Context) -> Parsed<'_, P
     //= [MQTT-3.3.2-1]
     let (rest, name) = string(input, Field::TopicName)?;
     //= [MQTT-3.3.2-2]
-    require(!topic::has_wildcard(name), DecodeError::TopicNameWildcard)?;
+    let wildcard = topic::has_wildcard(name) && !seeded!(PublishesToWildcard);
+    require(!wildcard, DecodeError::TopicNameWildcard)?;
+    let empty = name.is_empty() && !seeded!(PublishesToNothing);
     //= [MQTT-4.7.3-1]
-    require(v5 || !name.is_empty(), DecodeError::TopicNameEmpty)?;
+    require(v5 || !empty, DecodeError::TopicNameEmpty)?;
     //= [MQTT-2.2.1-2]
     let (rest, packet_id) = match qos {
         QoS::AtMostOnce => (rest, None),
@@ -28,7 +30,7 @@ pub(super) fn publish(input: &[u8], flags: u8, context: Context) -> Parsed<'_, P
     let (payload, Carried { raw, expiry_at, own }) = carried(rest, place, context.version)?;
     let topic_alias = own.and_then(|alias| NonZeroU16::new(alias as u16));
     //= [U5-3.3.2.1-a]
-    require(!name.is_empty() || topic_alias.is_some(), DecodeError::TopicNameEmptyWithoutAlias)?;
+    require(!empty || topic_alias.is_some(), DecodeError::TopicNameEmptyWithoutAlias)?;
     //= [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18]
     //= [MQTT-3.3.2-20] the properties go on as the bytes that came.
     let message = Message::lay_out(name.as_bytes(), raw, expiry_at, payload);

@@ -22,7 +22,8 @@ pub(super) fn subscribe(input: &[u8], context: Context) -> Parsed<'_, Packet> {
     let (rest, properties) = properties(rest, PacketType::Subscribe, context)?;
     let (rest, filters) = entries(rest, |input| subscribe_filter(input, context.version))?;
     //= [MQTT-3.8.3-2]
-    require(!filters.is_empty(), DecodeError::NoTopicFilter(PacketType::Subscribe))?;
+    let none = filters.is_empty() && !seeded!(SubscribesToNothing);
+    require(!none, DecodeError::NoTopicFilter(PacketType::Subscribe))?;
     Ok((rest, Packet::Subscribe(Box::new(Subscribe { packet_id, properties, filters }))))
 }
 

@@ -22,11 +22,17 @@ pub(super) fn read_variable(input: &[u8]) -> Result<Variable, DecodeError> {
     for (at, (byte, shift)) in input.iter().zip([0, 7, 14, 21]).enumerate() {
         value |= u32::from(byte & 0x7F) << shift;
         if byte & 0x80 == 0 {
-            if *byte == 0 && at > 0 {
+            if *byte == 0 && at > 0 && !seeded!(AcceptsOverlongLength) {
                 return Err(DecodeError::VariableByteIntegerNotMinimal);
             }
             return Ok(Variable::Value { value, len: at.saturating_add(1) });
         }
+    }
+    if input.len() > 4 && seeded!(ReadsFifthByte) {
+        return Ok(Variable::Value { value, len: 5 });
+    }
+    if (1..4).contains(&input.len()) && seeded!(ReadsCutLength) {
+        return Ok(Variable::Value { value, len: input.len() });
     }
     if input.len() >= 4 {
         return Err(DecodeError::VariableByteIntegerTooLong);
@@ -55,11 +61,17 @@ pub(super) fn string(input: &[u8], field: Field) -> Parsed<'_, &str> {
     //= [MQTT-1.5.4-1] [MQTT-1.5.4-3]
     // The standard library's check is that of RFC 3629: no surrogates, no over-long forms; U+FEFF
     // is a character like any other.
-    let Ok(text) = core::str::from_utf8(bytes) else {
-        return broken(DecodeError::StringNotUtf8(field));
+    let text = match core::str::from_utf8(bytes) {
+        Ok(text) if seeded!(StripsByteOrderMark) => text.trim_start_matches('\u{FEFF}'),
+        Ok(text) => text,
+        Err(error) if seeded!(CutsInvalidUtf8) => {
+            let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
+            core::str::from_utf8(valid).unwrap_or_default()
+        }
+        Err(_) => return broken(DecodeError::StringNotUtf8(field)),
     };
     //= [MQTT-1.5.4-2]
-    if bytes.contains(&0) {
+    if bytes.contains(&0) && !seeded!(AcceptsNull) {
         return broken(DecodeError::StringHasNull(field));
     }
     Ok((rest, text))
@@ -68,6 +80,7 @@ pub(super) fn string(input: &[u8], field: Field) -> Parsed<'_, &str> {
 /// A Packet Identifier, which is never 0. `[MQTT-2.2.1-3]`
 pub(super) fn packet_id(input: &[u8]) -> Parsed<'_, PacketId> {
     let (rest, value) = be_u16(input)?;
+    let value = if seeded!(AcceptsIdentifierZero) { value.max(1) } else { value };
     match PacketId::new(value) {
         Some(id) => Ok((rest, id)),
         //= [MQTT-2.2.1-3]
