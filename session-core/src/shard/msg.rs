@@ -162,7 +162,7 @@ pub enum ShardMsg {
         request: u32,
         /// The filter of the subscription.
         filter: Arc<str>,
-        /// The retained messages that it matches.
+        /// The retained messages that it matches, with the QoS that it gives them.
         retained: Vec<Retained>,
     },
     /// To a topic's owner: route this.

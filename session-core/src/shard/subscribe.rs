@@ -387,7 +387,7 @@ impl Shard {
         let Some(subscription) = session.subscriptions.get(filter).copied() else { return };
         let ids = Ids::of(subscription.id);
         let queued = Queued {
-            qos: of.qos.min(subscription.options.qos),
+            qos: of.qos,
             message: of.message,
             //= [U5-3.3.1.3-b]
             retain: true,
@@ -436,7 +436,12 @@ impl Shard {
             }
         }
         let Some(request) = request else { return };
-        let retained = if replay { self.retained_for(cx, filter.as_bytes()) } else { Vec::new() };
+        let mut retained =
+            if replay { self.retained_for(cx, filter.as_bytes()) } else { Vec::new() };
+        // The QoS is that of this mention of the filter, whatever a later one in the packet says.
+        for message in &mut retained {
+            message.qos = message.qos.min(subscription.options.qos);
+        }
         self.tell(cx, who.shard, ShardMsg::Done { who, request, filter, retained });
     }
 
