@@ -56,7 +56,7 @@ fn every_script_is_legal_and_all_that_can_be_done_is_done() {
         }
     }
     assert!(kinds.values().all(|count| *count > 10), "{kinds:#?}");
-    assert_eq!(kinds.len(), 22, "{kinds:#?}");
+    assert_eq!(kinds.len(), 23, "{kinds:#?}");
 }
 
 #[test]

@@ -18,6 +18,8 @@ use crate::play::Names;
 pub(super) struct Client {
     /// Its newest link, if that is open.
     pub(super) link: Option<usize>,
+    /// How long its session outlives the link, in seconds.
+    pub(super) expiry_s: u32,
     holds: bool,
     /// What it has not answered yet: the step in which it came, and the answer.
     held: VecDeque<(usize, Packet)>,
@@ -43,8 +45,10 @@ struct Outgoing {
 enum State {
     /// A PUBLISH that nobody has answered.
     Published(Box<Packet>),
-    /// PUBREC came; PUBREL is due, or its answer.
+    /// PUBREC came, and PUBREL is due.
     Received,
+    /// PUBREL has gone.
+    Released,
     /// SUBSCRIBE or UNSUBSCRIBE, which end with their connection.
     Asked,
 }
@@ -85,24 +89,42 @@ impl Client {
         }
     }
 
+    /// Whether the broker owes it an answer.
+    pub(super) fn is_waiting(&self) -> bool {
+        let is_due = |outgoing: &Outgoing| !matches!(outgoing.state, State::Received);
+        self.link.is_some() && self.outgoing.values().any(is_due)
+    }
+
     /// The connection has ended: what was to go over it goes no more.
     pub(super) fn lost_link(&mut self) {
-        self.link = None;
+        if self.link.take().is_some() && self.expiry_s == 0 {
+            self.incoming.clear();
+            self.outgoing.clear();
+        }
         self.held.clear();
         self.window.clear();
         self.outgoing.retain(|_, outgoing| !matches!(outgoing.state, State::Asked));
     }
 
     /// A connection begins.
-    pub(super) fn on_link(&mut self, link: usize) {
+    pub(super) fn on_link(&mut self, link: usize, expiry_s: u32) {
         self.lost_link();
-        self.link = Some(link);
+        (self.link, self.expiry_s) = (Some(link), expiry_s);
         self.holds = false;
     }
 
     /// Whether it holds answers back from now on.
     pub(super) fn hold(&mut self, holds: bool) {
         self.holds = holds;
+    }
+
+    /// Turns the answers to messages that it holds back into refusals, which end their exchanges.
+    pub(super) fn refuse(&mut self) {
+        for (_, packet) in &mut self.held {
+            if let Packet::PubAck(ack) | Packet::PubRec(ack) = packet {
+                ack.reason = ReasonCode::ImplementationSpecificError;
+            }
+        }
     }
 
     /// The answers that it held back, or those to what came in the oldest step.
@@ -176,10 +198,14 @@ impl Client {
                 }
                 _ => None,
             },
-            State::Received => Some(Packet::PubRel(Ack::success(PacketId::new(*id)?))),
+            State::Received | State::Released => {
+                Some(Packet::PubRel(Ack::success(PacketId::new(*id)?)))
+            }
             State::Asked => None,
         });
-        packets.collect()
+        let packets: Vec<_> = packets.collect();
+        packets.iter().for_each(|packet| self.sends(packet));
+        packets
     }
 
     /// A copy of a message, and what is wrong with its Packet Identifier or alias.
@@ -265,7 +291,19 @@ impl Client {
 
     /// It has sent an answer.
     fn sends(&mut self, packet: &Packet) {
-        if let Packet::PubAck(ack) | Packet::PubComp(ack) = packet {
+        if let Packet::PubRel(ack) = packet
+            && let Some(outgoing) = self.outgoing.get_mut(&ack.packet_id.get())
+        {
+            outgoing.state = State::Released;
+        }
+        let is_end = match packet {
+            Packet::PubAck(_) | Packet::PubComp(_) => true,
+            Packet::PubRec(ack) => ack.reason.is_error(),
+            _ => false,
+        };
+        if let Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubComp(ack) = packet
+            && is_end
+        {
             self.incoming.remove(&ack.packet_id.get());
             self.window.remove(&ack.packet_id.get());
         }

@@ -14,9 +14,11 @@ use super::{
 use crate::sim::Rng;
 
 /// All topics that scripts publish to.
-pub const TOPICS: [&str; 7] = ["a", "a/b", "a/b/c", "b", "b/c", "d", "a/"];
-const FILTERS: [&str; 14] =
-    ["a", "a/b", "a/b/c", "b", "b/c", "d", "#", "a/#", "+", "+/b", "a/+", "a/+/c", "b/#", "+/+/#"];
+pub const TOPICS: [&str; 8] = ["a", "a/b", "a/b/c", "b", "b/c", "d", "a/", "ü/€"];
+const FILTERS: [&str; 16] = [
+    "a", "a/b", "a/b/c", "b", "b/c", "d", "ü/€", "#", "a/#", "+", "+/b", "a/+", "a/+/c", "b/#",
+    "+/+", "+/+/#",
+];
 const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 const VERSIONS: [ProtocolVersion; 7] = [
     ProtocolVersion::V5,
@@ -80,6 +82,12 @@ impl Dials {
             // Which of several copies keeps its old options would be a guess.
             changes_options: !overlapping && rng.below(4) == 0,
         }
+    }
+
+    /// Whether both brokers send the same messages in each step, as far as is known, so that the
+    /// oldest of them are the same.
+    const fn same_messages(&self) -> bool {
+        !self.shared && !(self.take_over && self.wills > 0)
     }
 }
 
@@ -156,7 +164,8 @@ impl Artist {
             86..92 if self.dials.holding && !holds => Act::Hold,
             86..95 if holds => match self.rng.below(3) {
                 0 => Act::Acknowledge { oldest: false },
-                1 => Act::Acknowledge { oldest: true },
+                1 => Act::Acknowledge { oldest: self.dials.same_messages() },
+                _ if is_v5 && self.rng.below(3) == 0 => Act::Refuse,
                 _ => Act::Prompt,
             },
             _ => self.publish(client, is_v5),
@@ -263,9 +272,10 @@ impl Artist {
                     ],
                 );
             }
-            if !self.dials.changes_options
-                && let Some(before) = self.model.client(client).options(&filter)
-            {
+            let again = filters.iter().find(|entry| *entry.filter == *filter);
+            let before = again.map(|entry| entry.options);
+            let before = before.or_else(|| self.model.client(client).options(&filter));
+            if let Some(before) = before.filter(|_| !self.dials.changes_options) {
                 options.no_local = before.no_local;
                 options.retain_as_published = before.retain_as_published;
             }
@@ -280,9 +290,6 @@ impl Artist {
 
     /// Whether no message comes for two subscriptions, if none shall.
     fn is_fit(&self, client: usize, filter: &str, beside: &[SubscribeFilter]) -> bool {
-        if beside.iter().any(|entry| &*entry.filter == filter) {
-            return false;
-        }
         if self.dials.overlapping {
             return true;
         }
@@ -306,9 +313,7 @@ impl Artist {
                 true => subscribed[self.rng.below(subscribed.len())].clone(),
                 false => pick(&mut self.rng, &FILTERS).to_owned(),
             };
-            if !filters.contains(&filter) {
-                filters.push(filter);
-            }
+            filters.push(filter);
         }
         Act::Unsubscribe(filters)
     }

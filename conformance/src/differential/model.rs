@@ -124,6 +124,7 @@ impl Model {
                     ensure(!is_shared || !options.no_local, "[MQTT-3.8.3-4]")
                 })
             }
+            Act::Refuse => ensure(is_v5, "PUBACK and PUBREC have a reason in 5.0"),
             Act::Unsubscribe(filters) => ensure(!filters.is_empty(), "[MQTT-3.10.3-2]"),
             Act::Publish { message, alias, vanish } => {
                 judge_message(message, is_v5)?;
@@ -178,7 +179,7 @@ impl Model {
             }
             Act::Hold => online.holds = true,
             Act::Prompt => (online.holds, session.unreleased) = (false, 0),
-            Act::Connect(_) | Act::Acknowledge { .. } => {}
+            Act::Connect(_) | Act::Acknowledge { .. } | Act::Refuse => {}
         }
     }
 }

@@ -82,6 +82,9 @@ impl Player<'_> {
         match act {
             Act::Connect(_) => {}
             Act::Goodbye(reason, expiry_s) => {
+                if let Some(expiry_s) = expiry_s {
+                    self.clients[client].expiry_s = *expiry_s;
+                }
                 let expiry = expiry_s.map(Property::SessionExpiryInterval);
                 let properties = expiry.into_iter().collect();
                 let disconnect = Disconnect { reason: *reason, properties };
@@ -116,6 +119,10 @@ impl Player<'_> {
                 }
             }
             Act::Hold => self.clients[client].hold(true),
+            Act::Refuse => {
+                self.clients[client].refuse();
+                self.release(client, link, false);
+            }
             Act::Acknowledge { oldest } => self.release(client, link, *oldest),
             Act::Prompt => {
                 self.clients[client].hold(false);
@@ -147,7 +154,7 @@ impl Player<'_> {
             is_accepted: false,
             pings: 0,
         });
-        self.clients[client].on_link(link);
+        self.clients[client].on_link(link, hello.expiry_s());
         let connect = Connect {
             version: hello.version,
             bridge: false,
@@ -256,6 +263,8 @@ impl Player<'_> {
             }
             return Ok(());
         }
+        // A broker with several threads may answer PINGREQ first.
+        self.wait_until(|player| !player.clients[actor].is_waiting())?;
         for round in 1..=ROUNDS_MAX {
             // First whoever did something: the answer tells that it was read. Then all that it may
             // have had an effect on.

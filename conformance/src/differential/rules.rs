@@ -6,7 +6,7 @@ use codec::{PacketType, QoS, SubscribeFilter};
 use super::{
     compare::Scene,
     event::{Delivery, Event},
-    model::{ClientModel, matches},
+    model::{ClientModel, Subscribed, matches},
     script::{Act, Hello, Publication},
 };
 
@@ -247,7 +247,7 @@ fn copy_for_each_subscription(scene: &Scene<'_>, sides: &mut Sides) -> usize {
         if one.is_empty() || one == many || !is_the_same_in_parts(scene, &one, &many) {
             continue;
         }
-        count += many.len() - one.len();
+        count += (many.len() - one.len()).max(1);
         let mut left = one.into_iter();
         sides.theirs.retain_mut(|event| match event {
             Event::Publish(copy) if copy.label == Some(label) => {
@@ -277,16 +277,22 @@ fn is_the_same_in_parts(scene: &Scene<'_>, one: &[Delivery], many: &[Delivery]) 
     };
     let first = rest(&one[0]);
     let is_expected = moments(scene, &one[0]).into_iter().any(|(publisher, client)| {
-        let is_own = publisher == scene.client;
-        let expected = Expected::of(client, &one[0].topic, is_own);
+        let expected = Expected::of(client, &one[0].topic, publisher == scene.client);
+        let lost_identifiers: Vec<_> =
+            expected.lost.iter().filter_map(|subscribed| subscribed.identifier).collect();
+        let has_flag = |copy: &Delivery| {
+            let mut lost = expected.lost.iter();
+            many.iter().any(|other| other.retain == copy.retain)
+                || copy.retain && lost.any(|subscribed| subscribed.options.retain_as_published)
+        };
         (expected.one, expected.many) == (one.len(), many.len())
-            && identifiers(one, &[]) == identifiers(many, &expected.lost)
+            && (one.len() < many.len() || !expected.lost.is_empty())
+            && identifiers(one, &[]) == identifiers(many, &lost_identifiers)
+            && one.iter().all(has_flag)
     });
     is_expected
-        && one.len() < many.len()
         && highest(one) == highest(many)
         && one.iter().chain(many).all(|copy| rest(copy) == first)
-        && one.iter().all(|copy| many.iter().any(|other| other.retain == copy.retain))
 }
 
 /// What comes of a message for the subscriptions of one moment.
@@ -295,8 +301,8 @@ struct Expected {
     one: usize,
     /// Copies if there is one for each.
     many: usize,
-    /// Identifiers of copies that go nowhere, since they have QoS 0 and the client is not there.
-    lost: Vec<u32>,
+    /// Subscriptions that make no copy, since that had QoS 0 and the client is not there.
+    lost: Vec<Subscribed>,
 }
 
 impl Expected {
@@ -308,7 +314,7 @@ impl Expected {
                 continue;
             }
             if options.qos == QoS::AtMostOnce && client.online.is_none() {
-                lost.extend(subscribed.identifier.filter(|_| !is_shared));
+                lost.extend((!is_shared).then_some(subscribed));
                 continue;
             }
             plain += usize::from(!is_shared);

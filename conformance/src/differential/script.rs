@@ -58,6 +58,8 @@ pub enum Act {
         /// Only the oldest.
         oldest: bool,
     },
+    /// It answers what it held back, and refuses the messages in it with 0x83 (5.0).
+    Refuse,
     /// It answers what it held back, and from here on everything at once.
     Prompt,
 }
@@ -188,6 +190,7 @@ impl fmt::Display for Act {
             Self::Hold => f.write_str("holds its answers back"),
             Self::Acknowledge { oldest: false } => f.write_str("answers what it held back"),
             Self::Acknowledge { oldest: true } => f.write_str("answers the oldest it held back"),
+            Self::Refuse => f.write_str("refuses what it held back"),
             Self::Prompt => f.write_str("answers at once again"),
         }
     }
