@@ -7,7 +7,8 @@ use proptest::{prelude::*, sample};
 use session_core::Cause;
 
 use crate::{
-    broker::{Broker, for_all},
+    broker::Broker,
+    cases::for_all,
     packets::{connect, message, publish, subscribe},
 };
 

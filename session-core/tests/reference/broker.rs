@@ -3,37 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use codec::{Ack, Connect, Frame, Framer, Packet, ProtocolVersion, Publish, QoS, Role};
-use proptest::{
-    strategy::Strategy,
-    test_runner::{Config, RngSeed, TestRunner},
-};
 use session_core::{
     Cause, CommitSeq, ConnId, Effect, Input, Origin, Record, Shard, ShardConfig, ShardId, ShardMap,
     ShardMsg, Time, Transport,
 };
 
-use crate::packets::id;
-
-/// So many cases, always the same ones, unless the environment wants others.
-fn cases(cases: u32) -> Config {
-    let wanted = Config::default();
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { wanted.cases } else { cases };
-    let rng_seed = match wanted.rng_seed {
-        RngSeed::Random => RngSeed::Fixed(0x00CA_1412),
-        fixed @ RngSeed::Fixed(_) => fixed,
-    };
-    Config { cases, rng_seed, failure_persistence: None, ..wanted }
-}
-
-/// Runs a property on so many cases; what it panics on is shrunk. What it counts meanwhile tells
-/// whether it saw anything.
-pub(crate) fn for_all<S: Strategy>(cases: u32, strategy: &S, property: impl Fn(S::Value)) {
-    let result = TestRunner::new(self::cases(cases)).run(strategy, |value| {
-        property(value);
-        Ok(())
-    });
-    result.unwrap_or_else(|error| panic!("{error}"));
-}
+use crate::{cases::seed_bug, packets::id};
 
 /// A client as its peer sees it.
 #[derive(Default)]
@@ -224,6 +199,11 @@ impl Broker {
         self.now = end;
     }
 
+    /// How many nodes the trees of all shards have: their memory of topics. An empty shard has two.
+    pub(crate) fn nodes(&self) -> usize {
+        self.shards.iter().map(|shard| format!("{shard:?}").matches("Node {").count()).sum()
+    }
+
     /// When the first of the shards wants to be called.
     pub(crate) fn next_timeout(&self) -> Option<Time> {
         self.shards.iter().filter_map(Shard::next_timeout).min()
@@ -389,16 +369,3 @@ fn answer_to(packet: &Packet) -> Option<Packet> {
         _ => None,
     }
 }
-
-/// Switches on the mistake that the environment names.
-#[cfg(feature = "bugs")]
-fn seed_bug() {
-    use session_core::model::{Bug, seed};
-    let name = std::env::var("BUG").unwrap_or_default();
-    let bug = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name);
-    assert!(bug.is_some() || name.is_empty(), "no such mistake: {name}");
-    seed(bug);
-}
-
-#[cfg(not(feature = "bugs"))]
-fn seed_bug() {}

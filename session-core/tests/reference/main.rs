@@ -6,6 +6,7 @@
 
 mod aliases;
 mod broker;
+mod cases;
 mod deadlines;
 mod overlaps;
 mod packet_ids;

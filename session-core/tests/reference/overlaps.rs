@@ -7,7 +7,8 @@ use codec::{Packet, PacketType, Publish, QoS, ReasonCode, RetainHandling, Subscr
 use proptest::{prelude::*, sample};
 
 use crate::{
-    broker::{Broker, for_all},
+    broker::Broker,
+    cases::for_all,
     packets::{QOS, connect, identifiers, matches, message, publish, subscribe, unsubscribe},
 };
 

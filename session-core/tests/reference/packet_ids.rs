@@ -13,7 +13,8 @@ use codec::{Ack, Packet, Property, QoS, ReasonCode, SubscriptionOptions};
 use proptest::{prelude::*, sample};
 
 use crate::{
-    broker::{Broker, for_all},
+    broker::Broker,
+    cases::for_all,
     packets::{QOS, connect, id, message, publish, subscribe},
 };
 

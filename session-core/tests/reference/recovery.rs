@@ -16,7 +16,8 @@ use session_core::{
 };
 
 use crate::{
-    broker::{Broker, for_all},
+    broker::Broker,
+    cases::for_all,
     script::{self, CLIENTS, Step},
 };
 

@@ -8,7 +8,8 @@ use proptest::{prelude::*, sample};
 use session_core::Time;
 
 use crate::{
-    broker::{Broker, for_all},
+    broker::Broker,
+    cases::for_all,
     packets::{QOS, connect, identifiers, matches, message, publish, subscribe, unsubscribe},
 };
 

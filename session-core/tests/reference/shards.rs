@@ -8,7 +8,8 @@ use codec::{Packet, Publish, ReasonCode};
 use session_core::{Cause, Shard, ShardConfig};
 
 use crate::{
-    broker::{Broker, for_all},
+    broker::Broker,
+    cases::for_all,
     packets::identifiers,
     script::{self, CLIENTS, Step},
 };

@@ -13,7 +13,8 @@ use codec::{Packet, PacketId, Property, Publish, QoS, ReasonCode, SubscriptionOp
 use proptest::{prelude::*, sample};
 
 use crate::{
-    broker::{Broker, for_all},
+    broker::Broker,
+    cases::for_all,
     packets::{QOS, client_id, connect, identifiers, message, publish, subscribe, unsubscribe},
 };
 
@@ -95,6 +96,8 @@ struct World {
     group: BTreeSet<usize>,
     /// By payload.
     messages: BTreeMap<String, (QoS, Place)>,
+    /// What waits with members that have been connected ever since: it needs nothing but answers.
+    near: BTreeSet<String>,
     /// What a member's open exchange is about.
     exchanges: BTreeMap<(usize, PacketId), String>,
     /// The first member hears some topics twice: as a member, and as itself.
@@ -116,6 +119,7 @@ impl World {
             broker,
             group: BTreeSet::new(),
             messages: BTreeMap::new(),
+            near: BTreeSet::new(),
             exchanges: BTreeMap::new(),
             hears_twice: false,
             plain: BTreeSet::new(),
@@ -196,6 +200,10 @@ impl World {
         self.broker.publish(PUBLISHER, publish(message, qos, false, 1));
         // QoS 0 does not wait.
         let waits = !ready.is_empty() || (qos > QoS::AtMostOnce && !self.group.is_empty());
+        // Nobody is ready, but somebody will be: that is a better place than with the absent.
+        if self.group.iter().any(|member| self.broker.clients[*member].conn.is_some()) {
+            self.near.extend(waits.then(|| payload.to_owned()));
+        }
         let place = if waits { Place::Waiting { may_be_lost: false } } else { Place::Done };
         self.messages.insert(payload.into(), (qos, place));
         ready
@@ -276,6 +284,9 @@ impl World {
             Op::Drop { member } => self.broker.drop_connection(member),
             Op::Wait { ms } => self.broker.advance(ms),
         }
+        if matches!(op, Op::Connect { .. } | Op::Drop { .. } | Op::Leave { .. } | Op::Wait { .. }) {
+            self.near.clear();
+        }
         for member in lived {
             if !self.lives(member) {
                 self.end(member);
@@ -301,20 +312,41 @@ impl World {
         }
     }
 
-    /// The faults stop: all that live come back and answer, and all that waits arrives.
-    fn drain(&mut self) {
-        for member in MEMBERS.filter(|member| self.lives(*member)).collect::<Vec<_>>() {
-            self.connect(member, false, u32::MAX);
-            self.look();
-        }
+    fn answer_every_member(&mut self) {
         // Of one that has answered all, another may have waited.
         for _ in 0..2 {
             MEMBERS.for_each(|member| self.answer_all(member));
         }
+    }
+
+    /// The faults stop: all that live come back and answer, and all that waits arrives.
+    fn drain(&mut self) {
+        self.answer_every_member();
+        for payload in &self.near {
+            assert_eq!(self.messages[payload].1, Place::Done, "{payload} waits with the absent");
+        }
+        for member in MEMBERS.filter(|member| self.lives(*member)).collect::<Vec<_>>() {
+            self.connect(member, false, u32::MAX);
+            self.look();
+        }
+        self.answer_every_member();
         for (payload, (qos, place)) in &self.messages {
             let arrived = matches!(place, Place::Done | Place::Waiting { may_be_lost: true });
             assert!(arrived, "{payload} of {qos:?} is {place:?}");
         }
+    }
+
+    /// All go for good, and leave nothing behind.
+    fn end_all(&mut self) {
+        for client in 0..MEMBERS.end {
+            self.broker.connect(client, connect(client, 0));
+            self.broker.drop_connection(client);
+        }
+        for shard in &self.broker.shards {
+            let view = shard.view();
+            assert_eq!((view.sessions(), view.subscriptions()), (0, 0));
+        }
+        assert_eq!(self.broker.nodes(), 2 * self.broker.shards.len());
     }
 }
 
@@ -332,6 +364,7 @@ fn each_message_goes_to_one_member_that_is_ready() {
             world.carry_out(number, op);
         }
         world.drain();
+        world.end_all();
         *messages.borrow_mut() += world.messages.len();
     });
     assert!(messages.take() > 1_000, "enough to judge by");

@@ -13,7 +13,8 @@ use proptest::{prelude::*, sample};
 use session_core::{Cause, Time};
 
 use crate::{
-    broker::{Broker, for_all},
+    broker::Broker,
+    cases::for_all,
     deadlines::{Conn, Event, Model, Promise, Session, Waiting, after_ms},
     packets::{connect, message, publish, subscribe},
     script,
