@@ -87,7 +87,7 @@ impl Dials {
     /// Whether both brokers send the same messages in each step, as far as is known, so that the
     /// oldest of them are the same.
     const fn same_messages(&self) -> bool {
-        !self.shared && !(self.take_over && self.wills > 0)
+        !(self.shared || (self.take_over && self.wills > 0))
     }
 }
 
@@ -217,6 +217,8 @@ impl Artist {
     fn publish(&mut self, client: usize, is_v5: bool) -> Act {
         let mut message = self.publication(is_v5);
         let alias = match self.rng.below(8) {
+            // Its topic is its own.
+            _ if message.empty => Alias::None,
             0 if is_v5 => Alias::Explains(1 + self.rng.below(3) as u16),
             1 | 2 if is_v5 => Alias::Uses(1 + self.rng.below(3) as u16),
             _ => Alias::None,

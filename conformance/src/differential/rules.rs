@@ -238,25 +238,34 @@ fn moments<'a>(scene: &Scene<'a>, copy: &Delivery) -> Vec<(usize, &'a ClientMode
 }
 
 fn copy_for_each_subscription(scene: &Scene<'_>, sides: &mut Sides) -> usize {
-    let mut labels: Vec<u32> = sides.theirs.iter().filter_map(Event::label).collect();
-    labels.sort_unstable();
-    labels.dedup();
+    // What is sent again and what is sent for the first time may come together.
+    let mut kinds: Vec<_> = sides.theirs.iter().filter_map(kind_of_copy).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
     let mut count = 0;
-    for label in labels {
-        let (one, many) = (copies(&sides.ours, label), copies(&sides.theirs, label));
+    for kind in kinds {
+        let (one, many) = (copies(&sides.ours, kind), copies(&sides.theirs, kind));
         if one.is_empty() || one == many || !is_the_same_in_parts(scene, &one, &many) {
             continue;
         }
         count += (many.len() - one.len()).max(1);
         let mut left = one.into_iter();
-        sides.theirs.retain_mut(|event| match event {
-            Event::Publish(copy) if copy.label == Some(label) => {
-                left.next().map(|ours| *copy = ours).is_some()
+        sides.theirs.retain_mut(|event| {
+            if kind_of_copy(event) != Some(kind) {
+                return true;
             }
-            _ => true,
+            left.next().map(|ours| *event = Event::Publish(ours)).is_some()
         });
     }
     count
+}
+
+/// What copies have in common: the label, and whether they are sent again.
+fn kind_of_copy(event: &Event) -> Option<(u32, bool)> {
+    match event {
+        Event::Publish(copy) => Some((copy.label?, copy.dup)),
+        _ => None,
+    }
 }
 
 /// Whether these are copies of the same message, as many as the subscriptions make, with the same
@@ -324,19 +333,19 @@ impl Expected {
     }
 }
 
-fn copies(events: &[Event], label: u32) -> Vec<Delivery> {
-    let of_label = events.iter().filter_map(|event| match event {
-        Event::Publish(copy) if copy.label == Some(label) => Some(copy.clone()),
+fn copies(events: &[Event], kind: (u32, bool)) -> Vec<Delivery> {
+    let of_kind = events.iter().filter_map(|event| match event {
+        Event::Publish(copy) if kind_of_copy(event) == Some(kind) => Some(copy.clone()),
         _ => None,
     });
-    of_label.collect()
+    of_kind.collect()
 }
 
 /// Beyond what ours sends at SUBSCRIBE, one copy for each shared subscription that matches.
 fn retained_for_shared(scene: &Scene<'_>, sides: &mut Sides) -> usize {
     let Act::Subscribe { filters, .. } = &scene.op().act else { return 0 };
     let mut expected = sides.ours.clone();
-    let mut used: Vec<&SubscribeFilter> = Vec::new();
+    let mut unused: Vec<&SubscribeFilter> = filters.iter().collect();
     let before = sides.theirs.len();
     sides.theirs.retain(|event| {
         if let Some(at) = expected.iter().position(|ours| ours == event) {
@@ -344,15 +353,13 @@ fn retained_for_shared(scene: &Scene<'_>, sides: &mut Sides) -> usize {
             return true;
         }
         let Event::Publish(copy) = event else { return true };
-        let sender = filters.iter().find(|entry| {
+        let sender = unused.iter().position(|entry| {
             entry.filter.starts_with("$share/")
                 && matches(&entry.filter, &copy.topic)
                 && copy.qos == copy.published.min(entry.options.qos)
                 && copy.retain
-                && !used.contains(entry)
         });
-        used.extend(sender);
-        sender.is_none()
+        sender.map(|sender| unused.remove(sender)).is_none()
     });
     before - sides.theirs.len()
 }
