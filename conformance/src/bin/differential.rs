@@ -55,6 +55,10 @@ struct Cli {
     /// broker of one thread, and four with more.
     #[arg(long)]
     rounds: Option<usize>,
+    /// Further plays in which a difference has to show; otherwise it is counted apart. A broker with
+    /// several threads may read the end of a connection after what another one sent later.
+    #[arg(long)]
+    replays: Option<usize>,
 }
 
 #[allow(clippy::print_stderr, reason = "it is a command")]
@@ -113,8 +117,15 @@ fn search(cli: &Cli, pair: &mut Pair) -> Result<bool, Box<dyn Error>> {
         if done || total.failed.len() >= FAILED_MAX {
             break;
         }
-        let run = pair.run(&draw(seed, cli.operations), &MOSQUITTO);
-        let run = run.map_err(|error| format!("seed {seed}: {error}"))?;
+        let script = draw(seed, cli.operations);
+        let play = |pair: &mut Pair| pair.run(&script, &MOSQUITTO);
+        let mut run = play(pair).map_err(|error| format!("seed {seed}: {error}"))?;
+        for _ in 0..cli.replays.unwrap_or(if cli.workers == 1 { 0 } else { 2 }) {
+            if run.comparison.unexplained.is_some() {
+                run = play(pair).map_err(|error| format!("seed {seed}: {error}"))?;
+                total.fleeting += usize::from(run.comparison.unexplained.is_none());
+            }
+        }
         if let Some(difference) = &run.comparison.unexplained {
             println!("seed {seed}, {difference}");
         }
@@ -146,6 +157,8 @@ struct Total {
     packets: usize,
     explained: BTreeMap<&'static str, usize>,
     failed: Vec<u64>,
+    /// Differences that did not show again.
+    fleeting: usize,
 }
 
 impl Total {
@@ -177,6 +190,9 @@ impl Total {
             };
             let count = self.explained.get(rule.name).unwrap_or(&0);
             println!("  {count:6}  {}: {verdict}, {}", rule.name, rule.statement);
+        }
+        if self.fleeting > 0 {
+            println!("  {:6}  seen once, and not when played again", self.fleeting);
         }
         println!("  {:6}  unexplained, in the scripts {:?}", self.failed.len(), self.failed);
     }
