@@ -115,7 +115,11 @@ impl Broker {
         version: ProtocolVersion,
     ) -> ConnId {
         self.connections += 1;
-        let conn = ConnId { slot: self.connections % 64, epoch: self.connections };
+        let is_free = |slot: &u32| {
+            self.conns.keys().all(|(other, conn)| *other != shard || conn.slot != *slot)
+        };
+        let slot = (0..).find(is_free).expect("few");
+        let conn = ConnId { slot, epoch: self.connections };
         self.conns.insert((shard, conn), (client, version));
         self.clients[client].conn = Some((shard, conn));
         self.clients[client].closed = None;
@@ -154,7 +158,6 @@ impl Broker {
     }
 
     /// A client publishes under a Packet Identifier of its own choice, and says PUBREL at once.
-    /// Returns what came back to it: its own deliveries are left in the inbox.
     pub(crate) fn publish(&mut self, client: usize, mut publish: Publish) {
         let next = &mut self.clients[client].next_packet_id;
         *next = *next % 60_000 + 1;
@@ -234,7 +237,13 @@ impl Broker {
 
     /// Works until nothing is left that could be done now.
     pub(crate) fn settle(&mut self) {
-        while self.persist() | self.tick() | self.deliver() | self.reply() | self.report_sent() {}
+        for _ in 0..100_000 {
+            let busy = self.persist() | self.tick() | self.deliver();
+            if !(busy | self.reply() | self.report_sent()) {
+                return;
+            }
+        }
+        panic!("it does not come to rest");
     }
 
     fn persist(&mut self) -> bool {

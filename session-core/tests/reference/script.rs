@@ -18,6 +18,10 @@ const ELDER: usize = 3;
 const FILTERS: [&str; 8] = ["#", "a/#", "a/1", "+/1", "a/+/x", "b", "will/#", "+/+"];
 const TOPICS: [&str; 5] = ["a/1", "a/1/x", "b", "b/2", "c/1"];
 pub(crate) const SHARED: &str = "$share/group/a/#";
+/// Each step begins in a millisecond of its own, and all delays are whole seconds: no two deadlines
+/// of different clients fall together, so that their order never matters. A step in which several
+/// clients are heard is why each has another Keep Alive.
+const KEEP_ALIVE_S: [u16; CLIENTS] = [2, 4, 10, 14];
 /// Packet Identifiers of QoS 2 messages that are released later.
 const HELD: u16 = 61_000;
 
@@ -31,7 +35,7 @@ pub(crate) struct Step {
 enum Op {
     Connect {
         clean_start: bool,
-        keep_alive_s: u16,
+        keeps_alive: bool,
         expiry_s: u32,
         will: Option<(QoS, bool, u32)>,
     },
@@ -65,7 +69,7 @@ enum Op {
     /// The answer that the client has owed longest.
     Acknowledge,
     Wait {
-        ms: u64,
+        s: u64,
     },
 }
 
@@ -100,18 +104,18 @@ fn op(shared: bool) -> impl Strategy<Value = Op> {
         1 => (topic(), slot()).prop_map(|(topic, slot)| Op::Hold { topic, slot }),
         1 => slot().prop_map(|slot| Op::Release { slot }),
         4 => Just(Op::Acknowledge),
-        1 => (0..6_000_u64).prop_map(|ms| Op::Wait { ms }),
+        1 => (0..7_u64).prop_map(|s| Op::Wait { s }),
     ]
 }
 
 fn connects() -> impl Strategy<Value = Op> {
     let will = (qos(), any::<bool>(), sample::select(&[0, 2, 30][..]));
     let expiry_s = sample::select(&[0, 5, 20, u32::MAX, u32::MAX][..]);
-    let keep_alive_s = sample::select(&[0, 0, 0, 2, 10][..]);
-    (prop::bool::weighted(0.3), keep_alive_s, expiry_s, prop::option::of(will)).prop_map(
-        |(clean_start, keep_alive_s, expiry_s, will)| Op::Connect {
+    let keeps_alive = prop::bool::weighted(0.4);
+    (prop::bool::weighted(0.3), keeps_alive, expiry_s, prop::option::of(will)).prop_map(
+        |(clean_start, keeps_alive, expiry_s, will)| Op::Connect {
             clean_start,
-            keep_alive_s,
+            keeps_alive,
             expiry_s,
             will,
         },
@@ -155,11 +159,12 @@ fn options() -> impl Strategy<Value = SubscriptionOptions> {
 
 /// Carries a step out; what a client cannot do now, it leaves. Payloads are numbers of steps.
 pub(crate) fn carry_out(broker: &mut Broker, number: usize, step: &Step) {
+    broker.advance(1);
     let Step { client, ref op } = *step;
     let is_v5 = client != ELDER;
     let payload = number.to_string();
     match *op {
-        Op::Connect { clean_start, keep_alive_s, expiry_s, will } => {
+        Op::Connect { clean_start, keeps_alive, expiry_s, will } => {
             let topic = format!("will/{client}");
             let will = will.map(|(qos, retain, delay_s)| {
                 let delay_s = if is_v5 { delay_s } else { 0 };
@@ -168,7 +173,7 @@ pub(crate) fn carry_out(broker: &mut Broker, number: usize, step: &Step) {
             });
             let mut connect = connect(client, expiry_s);
             connect.clean_start = clean_start;
-            connect.keep_alive_s = keep_alive_s;
+            connect.keep_alive_s = if keeps_alive { KEEP_ALIVE_S[client] } else { 0 };
             connect.will = will;
             if !is_v5 {
                 connect.version = ProtocolVersion::V311;
@@ -205,6 +210,6 @@ pub(crate) fn carry_out(broker: &mut Broker, number: usize, step: &Step) {
         }
         Op::Release { slot } => broker.send(client, Packet::PubRel(Ack::success(id(slot)))),
         Op::Acknowledge => broker.acknowledge(client),
-        Op::Wait { ms } => broker.advance(ms),
+        Op::Wait { s } => broker.advance(s * 1000),
     }
 }
