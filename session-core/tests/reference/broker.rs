@@ -158,15 +158,26 @@ impl Broker {
     }
 
     /// A client publishes under a Packet Identifier of its own choice, and says PUBREL at once.
-    pub(crate) fn publish(&mut self, client: usize, mut publish: Publish) {
-        let next = &mut self.clients[client].next_packet_id;
-        *next = *next % 60_000 + 1;
-        let packet_id = id(*next);
-        publish.packet_id = publish.packet_id.map(|_| packet_id);
-        let qos = publish.qos;
-        self.send_only(client, Packet::Publish(publish));
-        if qos == QoS::ExactlyOnce {
-            self.send_only(client, Packet::PubRel(Ack::success(packet_id)));
+    pub(crate) fn publish(&mut self, client: usize, publish: Publish) {
+        self.publish_all(client, [publish]);
+    }
+
+    /// The same with many messages, without waiting for an answer in between.
+    pub(crate) fn publish_all(
+        &mut self,
+        client: usize,
+        publishes: impl IntoIterator<Item = Publish>,
+    ) {
+        for mut publish in publishes {
+            let next = &mut self.clients[client].next_packet_id;
+            *next = *next % 60_000 + 1;
+            let packet_id = id(*next);
+            publish.packet_id = publish.packet_id.map(|_| packet_id);
+            let qos = publish.qos;
+            self.send_only(client, Packet::Publish(publish));
+            if qos == QoS::ExactlyOnce {
+                self.send_only(client, Packet::PubRel(Ack::success(packet_id)));
+            }
         }
         self.settle();
     }

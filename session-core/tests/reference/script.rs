@@ -58,6 +58,10 @@ enum Op {
         empty: bool,
         expiry_s: Option<u32>,
     },
+    /// QoS 1 messages that do not wait for one another.
+    Burst {
+        topics: [&'static str; 3],
+    },
     /// A QoS 2 PUBLISH under one of a few identifiers, without PUBREL.
     Hold {
         topic: &'static str,
@@ -101,6 +105,7 @@ fn op(shared: bool) -> impl Strategy<Value = Op> {
                 topic, qos, retain, empty, expiry_s
             }
         ),
+        2 => [topic(), topic(), topic()].prop_map(|topics| Op::Burst { topics }),
         1 => (topic(), slot()).prop_map(|(topic, slot)| Op::Hold { topic, slot }),
         1 => slot().prop_map(|slot| Op::Release { slot }),
         4 => Just(Op::Acknowledge),
@@ -202,6 +207,13 @@ pub(crate) fn carry_out(broker: &mut Broker, number: usize, step: &Step) {
             let expiry_s = expiry_s.filter(|_| is_v5);
             let message = message(topic, payload.as_bytes(), expiry_s);
             broker.publish(client, publish(message, qos, retain, 1));
+        }
+        Op::Burst { topics } => {
+            let publishes = topics.iter().enumerate().map(|(place, topic)| {
+                let payload = format!("{number}.{place}");
+                publish(message(topic, payload.as_bytes(), None), QoS::AtLeastOnce, false, 1)
+            });
+            broker.publish_all(client, publishes);
         }
         Op::Hold { topic, slot } => {
             let message = message(topic, payload.as_bytes(), None);
