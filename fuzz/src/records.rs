@@ -13,9 +13,9 @@ use codec::{
     QoS, Role, SubscriptionOptions, Will,
 };
 use session_core::{
-    CommitSeq, ConnId, Effect, Effects, Extra, Flight, Ids, Input, Origin, Publication, Queued,
-    Record, Retained, SessionId, SessionRef, Shard, ShardConfig, ShardId, ShardMap, Shared, Source,
-    Subscription, Time, Transport,
+    CommitSeq, ConnId, Effect, Effects, Extra, Flight, Ids, Input, MsgId, Origin, Publication,
+    Queued, Record, Retained, SessionId, SessionRef, Shard, ShardConfig, ShardId, ShardMap, Shared,
+    Source, Subscription, Time, Transport,
 };
 
 /// Records of one input; more only make it slow.
@@ -255,7 +255,7 @@ fn record(rest: &mut Unstructured<'_>, names: &[SessionId]) -> Result<Record> {
             queued: Box::new(queued(rest)?),
             source: rest.arbitrary::<bool>()?.then_some(Box::new(source(rest)?)),
         },
-        7 => Record::Seen { session, source: source(rest)? },
+        7 => Record::Seen { session, message: named(rest)?, topic: *rest.choose(&[0, u64::MAX])? },
         8 => Record::Dropped { session },
         9 => Record::Sent { session, packet_id: packet_id(rest)? },
         10 => Record::Releasing { session, packet_id: packet_id(rest)? },
@@ -266,13 +266,13 @@ fn record(rest: &mut Unstructured<'_>, names: &[SessionId]) -> Result<Record> {
             packet_id: packet_id(rest)?,
             publication: Box::new(publication(rest, session)?),
         },
-        14 => Record::Released { session, packet_id: packet_id(rest)?, number: number(rest)? },
+        14 => Record::Released { session, packet_id: packet_id(rest)?, message: named(rest)? },
         15 => Record::Outgoing {
-            number: number(rest)?,
+            message: named(rest)?,
             publication: Box::new(publication(rest, session)?),
         },
-        16 => Record::Delivered { number: number(rest)? },
-        17 => Record::Numbered { last: number(rest)? },
+        16 => Record::Delivered { message: named(rest)? },
+        17 => Record::Numbered { epoch: rest.int_in_range(0..=1)?, last: number(rest)? },
         18 => {
             let retained =
                 Retained { message: message(rest, b"r")?, qos: qos(rest)?, at: time(rest)? };
@@ -301,7 +301,12 @@ fn number(rest: &mut Unstructured<'_>) -> Result<u64> {
 }
 
 fn source(rest: &mut Unstructured<'_>) -> Result<Source> {
-    Ok(Source { shard: ShardId(0), number: number(rest)?, floor: number(rest)? })
+    Ok(Source { id: named(rest)?, floor: number(rest)? })
+}
+
+/// The name of a publication that the shard owes.
+fn named(rest: &mut Unstructured<'_>) -> Result<MsgId> {
+    Ok(MsgId { epoch: rest.int_in_range(0..=1)?, shard: ShardId(0), number: number(rest)? })
 }
 
 fn message(rest: &mut Unstructured<'_>, payload: &[u8]) -> Result<Message> {

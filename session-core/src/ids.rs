@@ -119,13 +119,16 @@ impl ShardMap {
             .map_or(topic.len(), |(index, _)| index)
     }
 
-    /// FNV-1a with a final mix; the same on every machine, since it decides where data lives.
     fn pick(self, key: &[u8]) -> ShardId {
-        let mut hash = key.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-        hash ^= hash >> 32;
-        let shard = hash.checked_rem(u64::from(self.shards)).unwrap_or(0);
+        let shard = hash(key).checked_rem(u64::from(self.shards)).unwrap_or(0);
         ShardId(u16::try_from(shard).unwrap_or(0))
     }
+}
+
+/// FNV-1a with a final mix; the same on every machine, since it decides where data lives.
+pub(crate) fn hash(key: &[u8]) -> u64 {
+    let hash = key.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    hash ^ (hash >> 32)
 }

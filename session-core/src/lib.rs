@@ -60,7 +60,7 @@ pub use api::{
 pub use config::{Authentication, Features, Limits, QueueFull, ShardConfig};
 pub use ids::{CommitSeq, ConnId, ShardId, ShardMap, Ticket, Time};
 pub use shard::{
-    Declined, Delivery, Extra, Flight, Ids, Offer, Publication, Queued, Record, Retained,
+    Declined, Delivery, Extra, Flight, Ids, MsgId, Offer, Publication, Queued, Record, Retained,
     SessionId, SessionRef, Shard, ShardMsg, Shared, Source, Subscription, Target, View, Violation,
     repartition,
 };

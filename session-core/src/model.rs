@@ -107,14 +107,16 @@ pub enum Bug {
     ForgetsCredit,
     /// PUBACK does not wait for the receivers' shards.
     AcknowledgesEarly,
-    /// Numbers of owed publications stay as they were when shards are dealt anew.
-    KeepsNumbers,
+    /// A publication that is routed again comes after a later one (our own).
+    DeliversLate,
+    /// Names of owed publications begin anew when shards are dealt anew.
+    KeepsEpoch,
 }
 
 #[cfg(feature = "bugs")]
 impl Bug {
     /// Every mistake.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::ForgetsInbound,
         Self::ForgetsPubrec,
         Self::ReusesIdentifiers,
@@ -137,7 +139,8 @@ impl Bug {
         Self::OffersSentQoS2,
         Self::ForgetsCredit,
         Self::AcknowledgesEarly,
-        Self::KeepsNumbers,
+        Self::DeliversLate,
+        Self::KeepsEpoch,
     ];
 }
 

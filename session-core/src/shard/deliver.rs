@@ -10,7 +10,7 @@ use super::{
     conn::Conn,
     msg::{Publication, Target},
     outgoing::Source,
-    record::Record,
+    record::{Record, topic_mark},
     session::{Extra, Ids, Queued, Shared, Stage, expiry_left_s},
     table::SessionId,
 };
@@ -42,7 +42,7 @@ impl Shard {
         cx.budget = cx.budget.saturating_sub(1);
         let id = target.who.session;
         let source = of.source();
-        if of.is_again() && self.has_seen(id, source) {
+        if of.is_again() && self.had(id, of, source, target.share.is_some()) {
             return true;
         }
         let Target { ids, share, .. } = target;
@@ -69,9 +69,14 @@ impl Shard {
         self.enqueue(cx, id, queued, source)
     }
 
-    fn has_seen(&self, id: SessionId, source: Option<Source>) -> bool {
-        let session = self.sessions.get(id).filter(|_| !seeded!(StoresTwice));
-        session.zip(source).is_some_and(|(session, source)| session.has_seen(source))
+    /// Whether a session had its chance to get a publication that is routed again.
+    fn had(&self, id: SessionId, of: &Publication, source: Option<Source>, shared: bool) -> bool {
+        let (Some(session), Some(Source { id, .. })) = (self.sessions.get(id), source) else {
+            return false;
+        };
+        // What came to a share group before may have gone to another member.
+        let is_late = || !shared && session.has_seen_later(id, topic_mark(of.message.topic()));
+        (session.has_seen(id) && !seeded!(StoresTwice)) || (is_late() && !seeded!(DeliversLate))
     }
 
     fn deliver_qos0(&mut self, cx: &mut Cx<'_>, id: SessionId, queued: Queued) {

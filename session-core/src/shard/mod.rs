@@ -30,7 +30,10 @@ use codec::{Frame, Packet, ReasonCode};
 
 pub use self::{
     check::Violation,
-    msg::{Declined, Delivery, Flight, Offer, Publication, Retained, SessionRef, ShardMsg, Target},
+    msg::{
+        Declined, Delivery, Flight, MsgId, Offer, Publication, Retained, SessionRef, ShardMsg,
+        Target,
+    },
     outgoing::Source,
     record::Record,
     repartition::repartition,
@@ -93,7 +96,8 @@ pub struct Shard {
     unrouted: VecDeque<Box<Publication>>,
     links: Vec<Link>,
     /// What the shard owes by itself, in the order of numbers that are never used again.
-    outgoing: BTreeMap<u64, Outgoing>,
+    outgoing: BTreeMap<MsgId, Outgoing>,
+    epoch: u32,
     last_outgoing: u64,
     /// Publishers that wait for this shard or another to catch up.
     link_waiters: BTreeSet<ConnId>,
@@ -135,6 +139,7 @@ impl Shard {
             unrouted: VecDeque::new(),
             links,
             outgoing: BTreeMap::new(),
+            epoch: 0,
             last_outgoing: 0,
             link_waiters: BTreeSet::new(),
             waiters: BTreeMap::new(),

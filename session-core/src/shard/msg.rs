@@ -16,6 +16,17 @@ pub struct SessionRef {
     pub session: SessionId,
 }
 
+/// A publication that a shard owes. Names are never used again, whatever crashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MsgId {
+    /// How often the number of shards has changed.
+    pub epoch: u32,
+    /// The shard that named it; after such a change another one may owe it.
+    pub shard: ShardId,
+    /// In the order in which the shard routed its publications.
+    pub number: u64,
+}
+
 /// Who waits for a publish to be stored with all its receivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Flight {
@@ -31,10 +42,10 @@ pub enum Flight {
     },
     /// A publication that its shard owes until it is stored everywhere.
     Outgoing {
-        /// Its number there.
-        number: u64,
-        /// The lowest number that is not stored everywhere; 0 if a crash would end it, so that
-        /// nobody need remember it.
+        /// Its name.
+        id: MsgId,
+        /// The lowest number of its epoch and shard that is not stored everywhere; 0 if a crash
+        /// would end it, so that nobody need remember it.
         floor: u64,
         /// It may have been routed before a crash.
         again: bool,

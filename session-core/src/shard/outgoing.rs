@@ -9,12 +9,12 @@ use codec::{AckKind, PacketId, QoS, ReasonCode};
 
 use super::{
     Cx, Shard,
-    msg::{Flight, Publication},
+    msg::{Flight, MsgId, Publication},
     record::Record,
     session::{Held, Waiting},
     table::SessionId,
 };
-use crate::{ConnId, ShardId};
+use crate::ConnId;
 
 /// A publication of this shard that not all receivers' shards have confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -38,14 +38,12 @@ pub(super) struct Answer {
     pub(super) counted: Option<ConnId>,
 }
 
-/// The name of a publication that may be routed twice, for the session that stores it.
+/// What a session has to remember of a publication that may be routed twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Source {
-    /// The shard that owes it.
-    pub shard: ShardId,
-    /// Its number there.
-    pub number: u64,
-    /// That shard will route nothing again with a lower number.
+    /// Its name.
+    pub id: MsgId,
+    /// Nothing of the same epoch and shard with a lower number will be routed again.
     pub floor: u64,
 }
 
@@ -53,9 +51,7 @@ impl Publication {
     /// Its name, if it may be routed twice.
     pub(super) fn source(&self) -> Option<Source> {
         match self.flight {
-            Flight::Outgoing { number, floor, .. } if floor > 0 => {
-                Some(Source { shard: self.origin, number, floor })
-            }
+            Flight::Outgoing { id, floor, .. } if floor > 0 => Some(Source { id, floor }),
             _ => None,
         }
     }
@@ -70,19 +66,19 @@ impl Shard {
     /// A client released a QoS 2 message: the shard owes it from now on
     /// `[MQTT-4.3.3-11]` `[MQTT-4.3.3-12]`.
     pub(super) fn release(&mut self, cx: &mut Cx<'_>, session: SessionId, packet_id: PacketId) {
-        let number = self.last_outgoing.saturating_add(1);
+        let message = self.next_outgoing();
         let logged = self.logs(session);
         if logged {
-            self.log(cx, Record::Released { session, packet_id, number });
+            self.log(cx, Record::Released { session, packet_id, message });
         }
-        let Some(held) = self.apply_released(session, packet_id, number) else { return };
+        let Some(held) = self.apply_released(session, packet_id, message) else { return };
         let conn = self.sessions.get(session).and_then(|session| session.conn);
-        if let Some(outgoing) = self.outgoing.get_mut(&number) {
+        if let Some(outgoing) = self.outgoing.get_mut(&message) {
             outgoing.logged = logged;
             let counted = conn.filter(|_| held);
             outgoing.answer = Some(Answer { session, packet_id, asked: conn, counted });
         }
-        self.send_out(cx, number, false);
+        self.send_out(cx, message, false);
     }
 
     /// Publishes a message that nobody will repeat: a Will.
@@ -90,39 +86,45 @@ impl Shard {
         if !self.config.durable || (publication.qos == QoS::AtMostOnce && !publication.retain) {
             return self.publish(cx, publication);
         }
-        let number = self.last_outgoing.saturating_add(1);
-        self.log(cx, Record::Outgoing { number, publication: Box::new(publication.clone()) });
-        self.apply_outgoing(number, publication);
-        self.send_out(cx, number, false);
+        let message = self.next_outgoing();
+        self.log(cx, Record::Outgoing { message, publication: Box::new(publication.clone()) });
+        self.apply_outgoing(message, publication);
+        self.send_out(cx, message, false);
     }
 
     /// After recovery: what was not confirmed is routed again.
     pub(super) fn send_out_again(&mut self, cx: &mut Cx<'_>) {
-        let numbers: Vec<u64> = self.outgoing.keys().copied().collect();
-        for number in numbers {
-            self.send_out(cx, number, true);
+        let all: Vec<MsgId> = self.outgoing.keys().copied().collect();
+        for message in all {
+            self.send_out(cx, message, true);
         }
     }
 
-    fn send_out(&mut self, cx: &mut Cx<'_>, number: u64, again: bool) {
-        let Some(outgoing) = self.outgoing.get(&number) else { return };
-        let floor = if outgoing.logged { self.outgoing_floor() } else { 0 };
+    /// The name of the next publication.
+    const fn next_outgoing(&self) -> MsgId {
+        let number = self.last_outgoing.saturating_add(1);
+        MsgId { epoch: self.epoch, shard: self.config.id, number }
+    }
+
+    fn send_out(&mut self, cx: &mut Cx<'_>, message: MsgId, again: bool) {
+        let Some(outgoing) = self.outgoing.get(&message) else { return };
+        let floor = if outgoing.logged { self.outgoing_floor(message) } else { 0 };
         let mut publication = outgoing.publication.clone();
-        publication.flight = Flight::Outgoing { number, floor, again };
+        publication.flight = Flight::Outgoing { id: message, floor, again };
         self.publish(cx, publication);
     }
 
-    /// The lowest number that a crash would bring again.
-    fn outgoing_floor(&self) -> u64 {
-        let lowest = self.outgoing.iter().find(|(_, one)| one.logged);
-        lowest.map_or(self.last_outgoing, |(number, _)| *number)
+    /// The lowest number of an epoch and shard that a crash would bring again.
+    fn outgoing_floor(&self, of: MsgId) -> u64 {
+        let mut all = self.outgoing.range(MsgId { number: 0, ..of }..=of);
+        all.find(|(_, one)| one.logged).map_or(of.number, |(lowest, _)| lowest.number)
     }
 
     /// Every receiver's shard has it.
-    pub(super) fn complete_outgoing(&mut self, cx: &mut Cx<'_>, number: u64) {
+    pub(super) fn complete_outgoing(&mut self, cx: &mut Cx<'_>, message: MsgId) {
         //= [U3-4.3.3-a]
         //= [MQTT-4.3.3-11] [MQTT-4.3.3-12]
-        let Some(outgoing) = self.outgoing.get(&number) else { return };
+        let Some(outgoing) = self.outgoing.get(&message) else { return };
         let (logged, answer) = (outgoing.logged, outgoing.answer);
         if let Some(Answer { session, packet_id, asked, counted }) = answer
             && let Some(id) = self.sessions.get(session).and_then(|session| session.conn)
@@ -135,9 +137,9 @@ impl Shard {
             }
         }
         if logged {
-            self.log(cx, Record::Delivered { number });
+            self.log(cx, Record::Delivered { message });
         }
-        self.apply_delivered(number);
+        self.apply_delivered(message);
     }
 
     /// A PUBREL came again: whether its release is under way, so that PUBCOMP will follow.
@@ -152,11 +154,13 @@ impl Shard {
         found.map(|answer| answer.asked = Some(id)).is_some()
     }
 
-    pub(super) fn apply_outgoing(&mut self, number: u64, publication: Publication) {
-        self.last_outgoing = self.last_outgoing.max(number);
+    pub(super) fn apply_outgoing(&mut self, message: MsgId, publication: Publication) {
+        if message.epoch == self.epoch && message.shard == self.config.id {
+            self.last_outgoing = self.last_outgoing.max(message.number);
+        }
         let waiting = Waiting::default();
         let outgoing = Outgoing { publication, waiting, logged: true, answer: None };
-        self.outgoing.insert(number, outgoing);
+        self.outgoing.insert(message, outgoing);
     }
 
     /// The session's half of an exchange is over; `Some(true)` if it counted against its
@@ -165,17 +169,17 @@ impl Shard {
         &mut self,
         id: SessionId,
         packet_id: PacketId,
-        number: u64,
+        message: MsgId,
     ) -> Option<bool> {
         let Held { publication, counted } = self.sessions.get_mut(id)?.unhold(packet_id)?;
-        self.apply_outgoing(number, publication);
-        if let Some(outgoing) = self.outgoing.get_mut(&number) {
+        self.apply_outgoing(message, publication);
+        if let Some(outgoing) = self.outgoing.get_mut(&message) {
             outgoing.answer = Some(Answer { session: id, packet_id, asked: None, counted: None });
         }
         Some(counted)
     }
 
-    pub(super) fn apply_delivered(&mut self, number: u64) {
-        self.outgoing.remove(&number);
+    pub(super) fn apply_delivered(&mut self, message: MsgId) {
+        self.outgoing.remove(&message);
     }
 }

@@ -295,12 +295,12 @@ impl Shard {
                     self.flush_acks(cx, id);
                 }
             }
-            Flight::Outgoing { number, .. } => {
-                let Some(outgoing) = self.outgoing.get_mut(&number) else { return };
+            Flight::Outgoing { id, .. } => {
+                let Some(outgoing) = self.outgoing.get_mut(&id) else { return };
                 // The message was taken with PUBREC: no receiver's refusal can undo that.
                 change(&mut outgoing.waiting, &mut ReasonCode::Success);
                 if outgoing.waiting.is_over() {
-                    self.complete_outgoing(cx, number);
+                    self.complete_outgoing(cx, id);
                 }
             }
         }

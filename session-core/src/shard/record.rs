@@ -9,7 +9,7 @@ use codec::{PacketId, Will};
 
 use super::{
     Cx, Shard,
-    msg::{Publication, Retained},
+    msg::{MsgId, Publication, Retained},
     outgoing::Source,
     session::{Held, PendingWill, Queued, Session, Stage, Subscription},
     table::SessionId,
@@ -34,8 +34,9 @@ pub enum Record {
     Unsubscribed { session: SessionId, filter: Arc<str> },
     /// A message waits for the session.
     Enqueued { session: SessionId, queued: Box<Queued>, source: Option<Box<Source>> },
-    /// A message that was stored and may come again; occurs in snapshots.
-    Seen { session: SessionId, source: Source },
+    /// A message that was stored and may come again, and a mark of its topic; occurs
+    /// in snapshots.
+    Seen { session: SessionId, message: MsgId, topic: u64 },
     /// The oldest waiting message was dropped, expired or too large.
     Dropped { session: SessionId },
     /// The oldest waiting message was sent.
@@ -48,14 +49,14 @@ pub enum Record {
     Acknowledged { session: SessionId, packet_id: PacketId },
     /// A QoS 2 message came in.
     Held { session: SessionId, packet_id: PacketId, publication: Box<Publication> },
-    /// PUBREL came: the shard owes the message from now on, under this number.
-    Released { session: SessionId, packet_id: PacketId, number: u64 },
+    /// PUBREL came: the shard owes the message from now on, under this name.
+    Released { session: SessionId, packet_id: PacketId, message: MsgId },
     /// The shard owes a message.
-    Outgoing { number: u64, publication: Box<Publication> },
+    Outgoing { message: MsgId, publication: Box<Publication> },
     /// Every receiver has what the shard owed.
-    Delivered { number: u64 },
-    /// Numbers up to here are used; occurs in snapshots.
-    Numbered { last: u64 },
+    Delivered { message: MsgId },
+    /// The epoch began, and numbers up to here are used in it; occurs in snapshots.
+    Numbered { epoch: u32, last: u64 },
     /// A retained message was stored.
     Retained { retained: Box<Retained> },
     /// A retained message was removed.
@@ -87,9 +88,9 @@ impl Shard {
             Record::Enqueued { session, queued, source } => {
                 self.apply_enqueued(session, *queued, source.as_deref().copied());
             }
-            Record::Seen { session, source } => {
+            Record::Seen { session, message, topic } => {
                 if let Some(session) = self.sessions.get_mut(session) {
-                    session.remember(source);
+                    session.seen.insert(message, topic);
                 }
             }
             Record::Dropped { session } => self.apply_dropped(session),
@@ -106,12 +107,15 @@ impl Shard {
             Record::Held { session, packet_id, publication } => {
                 self.apply_held(session, packet_id, *publication, false);
             }
-            Record::Released { session, packet_id, number } => {
-                self.apply_released(session, packet_id, number);
+            Record::Released { session, packet_id, message } => {
+                self.apply_released(session, packet_id, message);
             }
-            Record::Outgoing { number, publication } => self.apply_outgoing(number, *publication),
-            Record::Delivered { number } => self.apply_delivered(number),
-            Record::Numbered { last } => self.last_outgoing = self.last_outgoing.max(last),
+            Record::Outgoing { message, publication } => self.apply_outgoing(message, *publication),
+            Record::Delivered { message } => self.apply_delivered(message),
+            Record::Numbered { epoch, last } => {
+                (self.epoch, self.last_outgoing) =
+                    (self.epoch, self.last_outgoing).max((epoch, last));
+            }
             Record::Retained { retained } => self.apply_retained(*retained),
             Record::RetainedRemoved { topic } => self.apply_retained_removed(&topic),
         }
@@ -122,16 +126,21 @@ impl Shard {
         let mut retained = Vec::new();
         self.retained
             .each(|one| retained.push(Record::Retained { retained: Box::new(one.clone()) }));
-        let logged = self.sessions.iter().filter(|(_, session)| session.logged);
+        let logged = self.logged_sessions();
         let outgoing = self.outgoing.iter().filter(|(_, one)| one.logged);
-        let outgoing = outgoing.map(|(number, one)| Record::Outgoing {
-            number: *number,
+        let outgoing = outgoing.map(|(message, one)| Record::Outgoing {
+            message: *message,
             publication: Box::new(one.publication.clone()),
         });
-        let last =
-            (self.last_outgoing > 0).then_some(Record::Numbered { last: self.last_outgoing });
+        let (epoch, last) = (self.epoch, self.last_outgoing);
+        let numbered = (epoch > 0 || last > 0).then_some(Record::Numbered { epoch, last });
         let sessions = logged.flat_map(|(id, session)| session_records(id, session));
-        sessions.chain(retained).chain(outgoing).chain(last)
+        numbered.into_iter().chain(sessions).chain(retained).chain(outgoing)
+    }
+
+    /// The sessions that the log knows.
+    pub(super) fn logged_sessions(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+        self.sessions.iter().filter(|(_, session)| session.logged)
     }
 
     /// Hands a record to the log. What leaves the shard from now on waits for it.
@@ -199,10 +208,10 @@ impl Shard {
 
     pub(super) fn apply_enqueued(&mut self, id: SessionId, queued: Queued, source: Option<Source>) {
         if let Some(session) = self.sessions.get_mut(id) {
-            session.queue.push(queued);
             if let Some(source) = source {
-                session.remember(source);
+                session.remember(source, topic_mark(queued.message.topic()));
             }
+            session.queue.push(queued);
         }
     }
 
@@ -267,6 +276,11 @@ impl Shard {
     }
 }
 
+/// What a session remembers of a topic: two topics with one mark are as rare as a broken disk.
+pub(super) fn topic_mark(topic: &[u8]) -> u64 {
+    crate::ids::hash(topic)
+}
+
 /// The records of one session, in an order that recovery can follow.
 pub(super) fn session_records(id: SessionId, session: &Session) -> Vec<Record> {
     let (client_id, expiry_s) = (session.client_id.clone(), session.expiry_s);
@@ -301,9 +315,9 @@ pub(super) fn session_records(id: SessionId, session: &Session) -> Vec<Record> {
             .map(|queued| (Box::new(queued.clone()), id))
             .map(|(queued, session)| Record::Enqueued { session, queued, source: None }),
     );
-    records.extend(session.seen.iter().map(|(shard, number)| {
-        let source = Source { shard: *shard, number: *number, floor: 0 };
-        Record::Seen { session: id, source }
+    records.extend(session.seen.iter().map(|(message, topic)| {
+        let (message, topic) = (*message, *topic);
+        Record::Seen { session: id, message, topic }
     }));
     records.extend(session.inbound.iter().map(|(packet_id, held)| Record::Held {
         session: id,

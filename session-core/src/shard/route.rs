@@ -107,6 +107,10 @@ impl Shard {
     pub(super) fn route_or_wait(&mut self, cx: &mut Cx<'_>, publication: Box<Publication>) {
         if self.unrouted.is_empty() && self.can_route() {
             self.route(cx, &publication);
+        } else if publication.is_again() {
+            // Whatever was owed before a crash goes before everything that was published since.
+            let at = self.unrouted.partition_point(|waiting| waiting.is_again());
+            self.unrouted.insert(at, publication);
         } else {
             self.unrouted.push_back(publication);
         }

@@ -2,14 +2,20 @@
 
 use alloc::{
     boxed::Box,
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     vec::Vec,
 };
 
+use core::ops::Bound::{Excluded, Included};
+
 use codec::{Message, PacketId, QoS, SubscriptionOptions, Will};
 
-use super::{msg::Publication, outgoing::Source, table::SortedList};
+use super::{
+    msg::{MsgId, Publication},
+    outgoing::Source,
+    table::SortedList,
+};
 use crate::{ConnId, Limits, ShardId, Time};
 
 /// A subscription as its session knows it.
@@ -239,8 +245,8 @@ pub(super) struct Session {
     pub(super) queue: Queue,
     /// QoS 0 messages that wait for the socket.
     pub(super) queue_qos0: Queue,
-    /// Stored publications that a crash of their shard would bring again: the shard and the number.
-    pub(super) seen: BTreeSet<(ShardId, u64)>,
+    /// Stored publications that a crash of their shard would bring again, with their topics.
+    pub(super) seen: BTreeMap<MsgId, u64>,
     /// The overflow of the queue was reported.
     pub(super) reported: bool,
 }
@@ -264,21 +270,40 @@ impl Session {
             next_packet_id: 1,
             queue: Queue::default(),
             queue_qos0: Queue::default(),
-            seen: BTreeSet::new(),
+            seen: BTreeMap::new(),
             reported: false,
         }
     }
 
     /// Whether a publication that is routed again is stored already.
-    pub(super) fn has_seen(&self, source: Source) -> bool {
-        self.seen.contains(&(source.shard, source.number))
+    pub(super) fn has_seen(&self, message: MsgId) -> bool {
+        self.seen.contains_key(&message)
     }
 
-    /// Remembers a publication, and forgets those that will not come again.
-    pub(super) fn remember(&mut self, source: Source) {
-        let seen = &mut self.seen;
-        seen.retain(|(shard, number)| *shard != source.shard || *number >= source.floor);
-        seen.insert((source.shard, source.number));
+    /// Whether a publication that was routed later to the same topic is stored: then this one was
+    /// routed before the session had a subscription to it, and would come too late
+    /// `[MQTT-4.6.0-6]`.
+    pub(super) fn has_seen_later(&self, message: MsgId, topic: u64) -> bool {
+        // What was owed before the number of shards changed is routed before everything after it.
+        let last = MsgId { number: u64::MAX, ..message };
+        let later = MsgId { epoch: u32::MAX, shard: ShardId(u16::MAX), number: u64::MAX };
+        let next = MsgId { epoch: message.epoch.saturating_add(1), shard: ShardId(0), number: 0 };
+        let stored = self
+            .seen
+            .range((Excluded(message), Included(last)))
+            .chain(self.seen.range(next..=later));
+        stored.into_iter().any(|(_, stored)| *stored == topic)
+    }
+
+    /// Remembers a publication to a topic, and forgets those that will not come again.
+    pub(super) fn remember(&mut self, source: Source, topic: u64) {
+        let floor = MsgId { number: source.floor, ..source.id };
+        let first = MsgId { number: 0, ..source.id };
+        while let Some((over, _)) = self.seen.range(first..floor).next() {
+            let over = *over;
+            self.seen.remove(&over);
+        }
+        self.seen.insert(source.id, topic);
     }
 
     pub(super) fn pop(&mut self) -> Option<Queued> {

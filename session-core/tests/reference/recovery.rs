@@ -11,8 +11,8 @@ use std::{
 
 use codec::{PacketId, Will};
 use session_core::{
-    Publication, QueueFull, Queued, Record, Retained, SessionId, Shard, ShardConfig, ShardId,
-    ShardMap, Source, Subscription, Time,
+    MsgId, Publication, QueueFull, Queued, Record, Retained, SessionId, Shard, ShardConfig,
+    ShardId, ShardMap, Source, Subscription, Time,
 };
 
 use crate::{
@@ -33,7 +33,7 @@ struct Remembered {
     /// In the order of their first transmission; without the message once PUBREC came.
     exchanges: Vec<(PacketId, Option<Queued>)>,
     held: BTreeMap<PacketId, Publication>,
-    seen: BTreeSet<(ShardId, u64)>,
+    seen: BTreeSet<MsgId>,
 }
 
 /// What the log says of the shard.
@@ -41,7 +41,7 @@ struct Remembered {
 struct Durable {
     sessions: BTreeMap<SessionId, Remembered>,
     retained: BTreeMap<Vec<u8>, Retained>,
-    owed: BTreeMap<u64, Publication>,
+    owed: BTreeMap<MsgId, Publication>,
 }
 
 impl Durable {
@@ -94,7 +94,9 @@ impl Durable {
                     session.see(*source);
                 }
             }
-            Record::Seen { session, source } => self.session(session).see(source),
+            Record::Seen { session, message, .. } => {
+                self.session(session).seen.insert(message);
+            }
             Record::Dropped { session } => drop(self.session(session).waiting.remove(0)),
             Record::Sent { session, packet_id } => {
                 let session = self.session(session);
@@ -115,14 +117,14 @@ impl Durable {
             Record::Held { session, packet_id, publication } => {
                 self.session(session).held.insert(packet_id, *publication);
             }
-            Record::Released { session, packet_id, number } => {
+            Record::Released { session, packet_id, message } => {
                 let held = self.session(session).held.remove(&packet_id).expect("held");
-                assert!(self.owed.insert(number, held).is_none(), "a number is used once");
+                assert!(self.owed.insert(message, held).is_none(), "a name is used once");
             }
-            Record::Outgoing { number, publication } => {
-                assert!(self.owed.insert(number, *publication).is_none(), "a number is used once");
+            Record::Outgoing { message, publication } => {
+                assert!(self.owed.insert(message, *publication).is_none(), "a name is used once");
             }
-            Record::Delivered { number } => drop(self.owed.remove(&number).expect("owed")),
+            Record::Delivered { message } => drop(self.owed.remove(&message).expect("owed")),
             Record::Numbered { .. } => {}
             Record::Retained { retained } => {
                 self.retained.insert(retained.message.topic().into(), *retained);
@@ -136,8 +138,10 @@ impl Durable {
 
 impl Remembered {
     fn see(&mut self, source: Source) {
-        self.seen.retain(|(shard, number)| *shard != source.shard || *number >= source.floor);
-        self.seen.insert((source.shard, source.number));
+        let Source { id, floor } = source;
+        self.seen
+            .retain(|one| (one.epoch, one.shard) != (id.epoch, id.shard) || one.number >= floor);
+        self.seen.insert(id);
     }
 
     fn exchange(&mut self, id: PacketId) -> &mut Option<Queued> {
@@ -204,7 +208,7 @@ fn run(steps: &[Step], seen: &RefCell<BTreeSet<String>>) {
             if let Record::Enqueued { session, source: Some(source), .. } = record {
                 let seen = &expected.sessions[session].seen;
                 // [MQTT-4.3.3-10]
-                assert!(!seen.contains(&(source.shard, source.number)), "{source:?} again");
+                assert!(!seen.contains(&source.id), "{source:?} again");
             }
         }
         let written = before.iter().chain(&started.logs[0]).flatten().cloned();
