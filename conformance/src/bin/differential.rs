@@ -42,7 +42,8 @@ struct Cli {
     /// The address of a running CairnMQ.
     #[arg(long)]
     ours: Option<SocketAddr>,
-    /// The address of a running mosquitto.
+    /// The address of a running mosquitto, without limits on queues and windows and with
+    /// `allow_duplicate_messages true`.
     #[arg(long)]
     peer: Option<SocketAddr>,
     /// The program to start if there is no address of ours; otherwise the one beside this program.

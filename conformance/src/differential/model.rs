@@ -108,7 +108,7 @@ impl Model {
                 ensure(is_v5 || is_plain, "only 5.0 has a reason for DISCONNECT")?;
                 ensure(
                     expiry_s.is_none_or(|expiry_s| expiry_s == 0 || online.hello.expiry_s() > 0),
-                    "an expiry of 0 stays 0 [MQTT-3.14.2-2 of the text]",
+                    "an expiry of 0 stays 0 [U5-3.14.2.2.2-b]",
                 )
             }
             Act::Subscribe { filters, identifier } => {

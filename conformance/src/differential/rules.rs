@@ -62,7 +62,7 @@ impl Sides {
 }
 
 /// The rules for Debian's mosquitto 2.0.11.
-pub const MOSQUITTO: [Rule; 11] = [
+pub const MOSQUITTO: [Rule; 12] = [
     Rule {
         name: "taken over without DISCONNECT 0x8E",
         verdict: Verdict::TheirsWrong,
@@ -124,6 +124,12 @@ pub const MOSQUITTO: [Rule; 11] = [
         effect: Effect::Parts(|scene| scene.theirs.iter().any(|seen| is_too_much(&seen.event))),
     },
     Rule {
+        name: "a refused message of QoS 2 keeps its place in the window",
+        verdict: Verdict::TheirsWrong,
+        statement: "U5-4.9-a",
+        effect: Effect::Parts(refused_in_a_window),
+    },
+    Rule {
         name: "what follows from copies that were explained",
         verdict: Verdict::BothLegal,
         statement: "MQTT-4.3.3-4",
@@ -176,9 +182,10 @@ fn no_retained_will_at_take_over(scene: &Scene<'_>) -> bool {
 /// The session ends with the connection, and the Will finds its subscription still there.
 fn will_to_the_dying(scene: &Scene<'_>, sides: &mut Sides) -> usize {
     let Some(dying) = &scene.before().client(scene.client).online else { return 0 };
-    let is_taken_over = matches!(scene.op().act, Act::Connect(_)) && dying.link == scene.link;
+    let Act::Connect(hello) = &scene.op().act else { return 0 };
+    let ends = hello.clean || dying.hello.expiry_s() == 0;
     let label = dying.hello.will.as_ref().map(|will| will.label);
-    if !is_taken_over || !sides.ours.is_empty() {
+    if dying.link != scene.link || !ends || !sides.ours.is_empty() {
         return 0;
     }
     let before = sides.theirs.len();
@@ -384,6 +391,12 @@ fn above_receive_maximum(scene: &Scene<'_>, sides: &mut Sides) -> usize {
 
 fn is_too_much(event: &Event) -> bool {
     *event == Event::Broken(Event::ABOVE_RECEIVE_MAXIMUM.to_owned())
+}
+
+fn refused_in_a_window(scene: &Scene<'_>) -> bool {
+    let online = scene.before().client(scene.op().client).online.as_ref();
+    let has_window = online.is_some_and(|it| it.hello.properties.receive_maximum().is_some());
+    matches!(scene.op().act, Act::Refuse) && has_window
 }
 
 /// Copies of which one broker sent more are sent again, and released, more often.
