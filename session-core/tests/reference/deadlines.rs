@@ -26,16 +26,19 @@ pub(crate) struct Waiting {
     pub(crate) payload: String,
     pub(crate) at: Time,
     pub(crate) expiry_s: Option<u32>,
+    /// On a connection that broke before it was acknowledged.
+    pub(crate) sent: bool,
 }
 
 impl Waiting {
-    /// What its receiver is to see; nothing once it has expired.
+    /// What its receiver is to see; nothing once it has expired, unless it was sent before
+    /// `[MQTT-4.4.0-1]`.
     pub(crate) fn seen(&self, now: Time) -> Option<(String, Option<u32>)> {
         let waited_ms = now.0 - self.at.0;
         let Some(expiry_s) = self.expiry_s else { return Some((self.payload.clone(), None)) };
         let alive = waited_ms < u64::from(expiry_s) * 1000;
         let left_s = expiry_s.saturating_sub(u32::try_from(waited_ms / 1000).expect("short"));
-        alive.then(|| (self.payload.clone(), Some(left_s)))
+        (alive || self.sent).then(|| (self.payload.clone(), Some(left_s)))
     }
 }
 

@@ -207,19 +207,22 @@ impl World {
         self.broker.take(client);
         self.broker.publish(WATCHER, publish(message, QoS::AtLeastOnce, false, 1));
         let at = self.broker.now;
-        // A broker that slept finds out now who is silent.
+        let connected = matches!(self.model.conns.get(&client), Some(Conn::Connected { .. }));
+        let mut waiting = Waiting { payload, at, expiry_s, sent: false };
+        let is_alive = waiting.seen(at).is_some();
+        waiting.sent = connected && is_alive;
+        // A broker that slept finds out now who is silent, and would have to send it again.
         self.model.catch_up(at);
         let Some(session) = self.model.sessions.get_mut(&client) else { return };
-        let waiting = Waiting { payload, at, expiry_s };
-        if let Some(Conn::Connected { heard, .. }) = self.model.conns.get_mut(&client) {
-            let expected = usize::from(waiting.seen(at).is_some());
-            assert_eq!(self.broker.take_publishes(client).len(), expected);
-            // The client has acknowledged it.
-            if expected > 0 {
-                *heard = at;
+        match self.model.conns.get_mut(&client) {
+            Some(Conn::Connected { heard, .. }) => {
+                assert_eq!(self.broker.take_publishes(client).len(), usize::from(is_alive));
+                // The client has acknowledged it.
+                if is_alive {
+                    *heard = at;
+                }
             }
-        } else {
-            session.queue.push_back(waiting);
+            _ => session.queue.push_back(waiting),
         }
     }
 
