@@ -15,6 +15,7 @@ pub mod run;
 pub mod sim;
 pub mod suite;
 pub mod swarm;
+pub mod traces;
 pub mod tsv;
 pub mod universe;
 pub mod world;

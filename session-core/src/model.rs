@@ -63,7 +63,7 @@ impl Hash for ConnId {
 #[cfg(feature = "bugs")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
-    /// QoS 2 messages that were taken are forgotten with the connection (rmqtt 458, mqtt-lib 118).
+    /// QoS 2 messages that were taken are forgotten with the connection (rmqtt 458).
     ForgetsInbound,
     /// PUBREC is not remembered: the message comes again after it.
     ForgetsPubrec,
@@ -109,14 +109,34 @@ pub enum Bug {
     AcknowledgesEarly,
     /// A publication that is routed again comes after a later one (our own).
     DeliversLate,
-    /// Names of owed publications begin anew when shards are dealt anew.
-    KeepsEpoch,
+    /// Which owed publications a session has is forgotten when shards are dealt anew.
+    DealsWithoutSeen,
+    /// A repeated QoS 2 PUBLISH takes memory once more (CVE-2023-28366).
+    LeaksHeldBytes,
+    /// A connection that is refused is not forgotten (CVE-2023-3592, CVE-2017-7654).
+    KeepsRefusedConnections,
+    /// A packet in the wrong state is not refused (sol 15, CVE-2021-28166).
+    IgnoresSecondConnect,
+    /// Packet Identifiers of both directions are one space (mqtt-lib 116).
+    SharesIdentifiers,
+    /// A lost connection leaves exchanges as if they were sent on the next (rumqttc 1056).
+    KeepsSent,
+    /// The window of a lost connection counts on the next (mosquitto 2134).
+    KeepsOldWindow,
+    /// A right to read is not looked at when a message is sent (CVE-2021-34434, CVE-2018-12546).
+    ForgetsGrants,
+    /// A Will is retained beyond the quota (mqtt-lib 0.48.2).
+    RetainsWillsBeyondQuota,
+    /// A clean start keeps the QoS 2 messages that were taken (mqtt-lib 118).
+    KeepsInboundAtCleanStart,
+    /// The subscriptions of a session that ended stay (CVE-2026-22040, CVE-2025-59946).
+    KeepsIndexOfEnded,
 }
 
 #[cfg(feature = "bugs")]
 impl Bug {
     /// Every mistake.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 34] = [
         Self::ForgetsInbound,
         Self::ForgetsPubrec,
         Self::ReusesIdentifiers,
@@ -140,7 +160,17 @@ impl Bug {
         Self::ForgetsCredit,
         Self::AcknowledgesEarly,
         Self::DeliversLate,
-        Self::KeepsEpoch,
+        Self::DealsWithoutSeen,
+        Self::LeaksHeldBytes,
+        Self::KeepsRefusedConnections,
+        Self::IgnoresSecondConnect,
+        Self::SharesIdentifiers,
+        Self::KeepsSent,
+        Self::KeepsOldWindow,
+        Self::ForgetsGrants,
+        Self::RetainsWillsBeyondQuota,
+        Self::KeepsInboundAtCleanStart,
+        Self::KeepsIndexOfEnded,
     ];
 }
 

@@ -1,6 +1,8 @@
 //! Switches mistakes on in the core, one at a time, and prints what finds each and how soon.
 
 use std::{
+    fs,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -8,11 +10,13 @@ use std::{
 use clap::Parser;
 use conformance::{
     explore::{explore, models},
-    swarm,
+    sim::{Run, sweep},
+    suite, swarm,
+    traces::{Trace, World},
 };
 use session_core::model::{self, Bug};
 
-/// Grades the explorer and the swarm on known mistakes.
+/// Grades the layers of tests on known mistakes.
 #[derive(Parser)]
 struct Cli {
     /// Only mistakes whose names contain this.
@@ -23,34 +27,61 @@ struct Cli {
     /// Models with more states are left out.
     #[arg(long, default_value_t = 400_000)]
     states_max: usize,
+    /// Only replays the traces of this folder, each of which has to find its mistake.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "write_traces")]
+    traces: Option<PathBuf>,
+    /// Writes the shortest trace to each mistake into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    write_traces: Option<PathBuf>,
 }
 
-#[allow(clippy::print_stdout, reason = "it is a command")]
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let is_chosen = |bug: &Bug| cli.name.as_ref().is_none_or(|n| format!("{bug:?}").contains(n));
     let chosen: Vec<Bug> = Bug::ALL.into_iter().filter(is_chosen).collect();
+    let is_good = match &cli.traces {
+        Some(folder) => replay(folder, &chosen),
+        None => grade(&cli, &chosen),
+    };
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether every chosen mistake is found by some layer.
+#[allow(clippy::print_stdout, reason = "it is a command")]
+fn grade(cli: &Cli, chosen: &[Bug]) -> bool {
     let mut missed = 0;
-    println!("| mistake | explorer | | swarm | |");
-    println!("|---|---|--:|---|--:|");
-    for bug in &chosen {
+    println!("| mistake | explorer | | swarm | | scenarios | |");
+    println!("|---|---|--:|---|--:|---|--:|");
+    for bug in chosen {
         model::seed(Some(*bug));
         let (explored, by_explorer) = timed(|| by_explorer(cli.states_max));
         let (swarmed, by_swarm) = timed(|| by_swarm(cli.runs));
+        let (played, by_scenarios) = timed(by_scenarios);
+        if let Some(folder) = &cli.write_traces {
+            write_trace(folder, *bug, explored.as_ref(), swarmed.as_ref());
+        }
         model::seed(None);
-        missed += u32::from(explored.is_none() && swarmed.is_none());
+        missed += u32::from(explored.is_none() && swarmed.is_none() && played.is_none());
+        let steps = |trace: &Trace| format!("{}, {} steps", trace.property, trace.ops.len());
+        let explored = explored.map(|trace| match &trace.world {
+            World::Model(name) => format!("{name}: {}", steps(&trace)),
+            World::Seed(_) => steps(&trace),
+        });
+        let swarmed = swarmed.map(|(seed, trace)| format!("seed {seed}: {}", trace.property));
         let cell = |found: Option<String>| found.unwrap_or_else(|| "-".to_owned());
         println!(
-            "| {bug:?} | {} | {:.1} s | {} | {:.1} s |",
+            "| {bug:?} | {} | {:.1} s | {} | {:.1} s | {} | {:.1} s |",
             cell(explored),
             by_explorer.as_secs_f64(),
             cell(swarmed),
             by_swarm.as_secs_f64(),
+            cell(played),
+            by_scenarios.as_secs_f64(),
         );
     }
-    println!("{missed} of {} are found by neither", chosen.len());
+    println!("{missed} of {} are found by none", chosen.len());
     // Nothing switched on is nothing found.
-    if missed == 0 && !chosen.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    missed == 0 && !chosen.is_empty()
 }
 
 fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
@@ -59,26 +90,92 @@ fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
     (result, begin.elapsed())
 }
 
-/// The first model that breaks, with the property and the length of its trace.
-fn by_explorer(states_max: usize) -> Option<String> {
+/// The first model that breaks, and how.
+fn by_explorer(states_max: usize) -> Option<Trace> {
     let mut models = models::all();
     models.sort_by_key(|model| model.states);
     models.retain(|model| model.states <= states_max);
     models.into_iter().find_map(|model| {
         // A mistake may make a model endless.
         let explored = explore(&model.setup, 2 * model.states);
-        if let Some((finding, trace)) = explored.finding {
-            return Some(format!("{}: {}, {} steps", model.name, finding.property, trace.len()));
-        }
         let unseen = model.sights.iter().find(|sight| explored.sights & sight.bit() == 0);
-        unseen.map(|sight| format!("{}: never {sight:?}", model.name))
+        let (property, ops) = match (explored.finding, unseen) {
+            (Some((finding, ops)), _) => (finding.property.to_owned(), ops),
+            (None, Some(sight)) => (format!("never {sight:?}"), Vec::new()),
+            (None, None) => return None,
+        };
+        let world = World::Model(model.name.into());
+        Some(Trace { mistake: String::new(), property, world, ops })
     })
 }
 
-/// The first seed that breaks, with the property.
-fn by_swarm(runs: u64) -> Option<String> {
+/// The first seed that breaks, and how; not shrunk.
+fn by_swarm(runs: u64) -> Option<(u64, Trace)> {
     (1..=runs).find_map(|seed| {
-        let finding = swarm::run(seed, 2000).finding?;
-        Some(format!("seed {seed}: {}", finding.property))
+        let run = swarm::run(seed, 2000);
+        let property = run.finding?.property.into();
+        let world = World::Seed(seed);
+        Some((seed, Trace { mistake: String::new(), property, world, ops: run.trace }))
     })
+}
+
+/// The first scenario that fails, by its name.
+fn by_scenarios() -> Option<String> {
+    const RUNS: [Run; 2] = [Run { shards: 1, seed: 0 }, Run { shards: 2, seed: 2 }];
+    let files = suite::built_in().ok()?;
+    let fails = |file: &suite::File| {
+        let mut versions = file.scenario.versions().into_iter();
+        versions.any(|version| sweep(&file.scenario, version, &RUNS).failure.is_some())
+    };
+    files.iter().find(|file| fails(file)).map(suite::File::name)
+}
+
+/// Keeps the shorter trace that finds the mistake when it is replayed.
+fn write_trace(folder: &Path, bug: Bug, explored: Option<&Trace>, swarmed: Option<&(u64, Trace)>) {
+    let shrunk = swarmed.map(|(seed, trace)| Trace {
+        ops: swarm::shrink_trace(*seed, trace.ops.clone()),
+        ..trace.clone()
+    });
+    let found = explored.cloned().into_iter().chain(shrunk);
+    let replayed = found.filter_map(|trace| {
+        let property = trace.replay().err()?.property.to_owned();
+        Some(Trace { mistake: format!("{bug:?}"), property, ..trace })
+    });
+    if let Some(trace) = replayed.min_by_key(|trace| trace.ops.len()) {
+        let path = folder.join(format!("{bug:?}.trace"));
+        fs::write(&path, trace.to_string())
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+}
+
+/// Whether every trace of a folder finds its mistake.
+#[allow(clippy::print_stdout, reason = "it is a command")]
+fn replay(folder: &Path, chosen: &[Bug]) -> bool {
+    let (mut found, mut is_good) = (0, true);
+    for bug in chosen {
+        let path = folder.join(format!("{bug:?}.trace"));
+        let Ok(text) = fs::read_to_string(&path) else {
+            println!("{bug:?}: no trace");
+            continue;
+        };
+        let trace: Trace = match text.parse() {
+            Ok(trace) => trace,
+            Err(error) => {
+                println!("{}: {error}", path.display());
+                is_good = false;
+                continue;
+            }
+        };
+        model::seed(Some(*bug));
+        let finding = trace.replay().err();
+        model::seed(None);
+        let is_same = finding.as_ref().is_some_and(|one| one.property == trace.property);
+        found += u32::from(is_same);
+        if !is_same {
+            is_good = false;
+            println!("{bug:?}: {} expected, {finding:?} found", trace.property);
+        }
+    }
+    println!("{found} traces find their mistakes");
+    is_good && found > 0
 }

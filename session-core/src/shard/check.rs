@@ -168,7 +168,7 @@ impl Shard {
 
     /// With one shard and no work left, the topics' half knows what the sessions' half knows.
     fn check_index(&self) -> Result<(), Violation> {
-        if self.links.len() > 1 || !self.jobs.is_empty() {
+        if self.links.len() > 1 || !self.jobs.is_empty() || !self.postponed.is_empty() {
             return Ok(());
         }
         let mut indexed = 0_usize;

@@ -52,6 +52,10 @@ impl Shard {
     /// Takes a connection out of the state, and its session into its next phase.
     fn forget(&mut self, cx: &mut Cx<'_>, id: ConnId, cause: Cause, clean_start: bool) {
         self.arm(id, None);
+        let refused = || matches!(cause, Cause::Refused(_));
+        if seeded!(KeepsRefusedConnections) && refused() {
+            return;
+        }
         let Some(conn) = self.conns.remove(id) else { return };
         self.link_waiters.remove(&id);
         if conn.is_asking() {
@@ -166,7 +170,9 @@ impl Shard {
             self.timers.remove(&(ends, Timer::Session(id)));
         }
         let Session { subscriptions, queue, exchanges, .. } = *session;
-        self.unsubscribe_ended(cx, id, subscriptions.into_keys());
+        if !seeded!(KeepsIndexOfEnded) {
+            self.unsubscribe_ended(cx, id, subscriptions.into_keys());
+        }
         for exchange in exchanges {
             //= [MQTT-4.8.2-5] a QoS 2 message that was sent goes to no other member.
             if let Stage::Published(queued) = exchange.stage

@@ -263,9 +263,13 @@ impl Shard {
         }
         let mut old = self.by_client.get(&connect.client_id).copied();
         //= [MQTT-3.1.2-4]
+        let mut kept = None;
         if connect.clean_start
             && let Some(session) = old.take()
         {
+            if seeded!(KeepsInboundAtCleanStart) {
+                kept = self.sessions.get(session).map(|session| session.inbound.clone());
+            }
             self.end_session(cx, session);
         }
         //= [MQTT-3.1.2-5] [MQTT-3.1.2-6]
@@ -281,6 +285,9 @@ impl Shard {
             self.log(cx, Record::Session { session, client_id, expiry_s });
         }
         self.apply_session(session, client_id, expiry_s);
+        for (packet_id, held) in kept.into_iter().flatten() {
+            self.apply_held(session, packet_id, held.publication, false);
+        }
         (session, old.is_some())
     }
 

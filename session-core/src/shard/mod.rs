@@ -94,6 +94,9 @@ pub struct Shard {
     /// Publishes that wait until every shard has announced its subscriptions and every link has
     /// room.
     unrouted: VecDeque<Box<Publication>>,
+    /// News of subscriptions that came before what was owed at the start was routed: it does not
+    /// go to who subscribes now.
+    postponed: VecDeque<(ShardId, ShardMsg)>,
     links: Vec<Link>,
     /// What the shard owes by itself, in the order of numbers that are never used again.
     outgoing: BTreeMap<MsgId, Outgoing>,
@@ -137,6 +140,7 @@ impl Shard {
             timers: BTreeSet::new(),
             jobs: VecDeque::new(),
             unrouted: VecDeque::new(),
+            postponed: VecDeque::new(),
             links,
             outgoing: BTreeMap::new(),
             epoch: 0,
@@ -186,7 +190,7 @@ impl Shard {
 
     /// When to call with [`Input::Tick`] at the latest; at or before `now` if work is left over.
     pub fn next_timeout(&self) -> Option<Time> {
-        if !self.jobs.is_empty() || self.can_route_waiting() {
+        if !self.jobs.is_empty() || self.can_route_waiting() || self.can_go_on() {
             return Some(Time(0));
         }
         let timer = self.timers.first().map(|(time, _)| *time);
@@ -221,6 +225,7 @@ impl Shard {
             Packet::PingReq => self.send(cx, id, Frame::PingResp),
             Packet::Disconnect(disconnect) => self.on_disconnect(cx, id, session, &disconnect),
             Packet::Auth(auth) => self.on_auth(cx, id, &auth),
+            Packet::Connect(_) if seeded!(IgnoresSecondConnect) => {}
             //= [MQTT-3.1.0-2] a second CONNECT; the others only a server may send.
             Packet::Connect(_)
             | Packet::ConnAck(_)
@@ -240,6 +245,11 @@ impl Shard {
                     self.deliver_all(cx, from, delivery, begin);
                 }
                 None if self.can_route_waiting() => self.route_waiting(cx),
+                None if self.can_go_on() => {
+                    if let Some((from, msg)) = self.postponed.pop_front() {
+                        self.on_msg(cx, from, msg);
+                    }
+                }
                 None => break,
             }
         }
@@ -259,6 +269,9 @@ impl Shard {
                 self.on_routed(cx, flight, shards, reason);
             }
             ShardMsg::Stored { flight, refused } => self.on_stored(cx, flight, refused),
+            ShardMsg::Subscribe { .. } | ShardMsg::Unsubscribe { .. } if self.is_too_soon(from) => {
+                self.postponed.push_back((from, msg));
+            }
             ShardMsg::Subscribe { who, filter, options, id, replay, request } => {
                 let subscription = Subscription { options, id };
                 self.index_subscribe(cx, who, filter, subscription, replay, request);

@@ -125,6 +125,10 @@ impl Shard {
         //= [MQTT-4.3.3-2 of 3.1.1]
         let counts = self.counts_qos2(id);
         let Some(state) = self.sessions.get_mut(session) else { return };
+        if seeded!(LeaksHeldBytes) && state.inbound.contains_key(&packet_id) {
+            let bytes = u64::try_from(publication.message.size()).unwrap_or(u64::MAX);
+            state.inbound_bytes = state.inbound_bytes.saturating_add(bytes);
+        }
         //= [MQTT-4.3.3-10] a repetition is acknowledged and not taken again.
         if let Some(held) = state.inbound.get_mut(&packet_id) {
             let counted = core::mem::replace(&mut held.counted, counts);
@@ -242,6 +246,9 @@ impl Shard {
         let is_held =
             self.sessions.get(session).is_some_and(|state| state.inbound.contains_key(&packet_id));
         if is_held {
+            if seeded!(SharesIdentifiers) {
+                self.apply_acknowledged(session, packet_id);
+            }
             self.release(cx, session, packet_id);
             return self.wait_for_links(cx, id);
         }

@@ -26,7 +26,6 @@ pub fn repartition(shards: &[Shard], map: ShardMap) -> Vec<Vec<Record>> {
     let names = name_sessions(shards, map);
     let owed: BTreeSet<MsgId> = shards.iter().flat_map(Shard::owed).collect();
     let epoch = shards.iter().map(|shard| shard.epoch).max().unwrap_or(0).saturating_add(1);
-    let epoch = if seeded!(KeepsEpoch) { 0 } else { epoch };
     let begin = Record::Numbered { epoch, last: 0 };
     let mut records: Vec<Vec<Record>> = map.all().map(|_| Vec::from([begin.clone()])).collect();
     let mut give = |to: ShardId, record| {
@@ -93,7 +92,9 @@ fn readdress(record: Record, to: ShardId, names: &Names, owed: &BTreeSet<MsgId>)
             Some(Record::Held { session, packet_id, publication })
         }
         // What is owed no longer will not come again.
-        Record::Seen { message, .. } if !owed.contains(&message) => None,
+        Record::Seen { message, .. } if !owed.contains(&message) || seeded!(DealsWithoutSeen) => {
+            None
+        }
         record => Some(record),
     }
 }

@@ -88,6 +88,24 @@ impl Shard {
         })
     }
 
+    /// Whether all that was owed at the start is routed.
+    fn is_settled(&self) -> bool {
+        let is_owed = self.unrouted.front().is_some_and(|waiting| waiting.is_again());
+        !is_owed && self.links.iter().all(|link| link.announced)
+    }
+
+    /// Whether news of a shard about subscriptions is none that it recovered, and has to wait until
+    /// what was owed at the start is routed.
+    pub(super) fn is_too_soon(&self, from: ShardId) -> bool {
+        let announced = self.links.get(usize::from(from.0)).is_some_and(|link| link.announced);
+        announced && !self.is_settled()
+    }
+
+    /// Whether news that had to wait need not any longer.
+    pub(super) fn can_go_on(&self) -> bool {
+        !self.postponed.is_empty() && self.is_settled()
+    }
+
     /// Hands a publication to the owner of its topic.
     pub(super) fn publish(&mut self, cx: &mut Cx<'_>, publication: Publication) {
         let owner = self.config.map.topic(publication.message.topic());
@@ -416,7 +434,9 @@ impl Shard {
             self.remove_retained(cx, topic);
             return ReasonCode::Success;
         }
-        if !self.has_room_to_retain(publication) {
+        let is_will = matches!(publication.flight, Flight::Unwatched);
+        let is_exempt = seeded!(RetainsWillsBeyondQuota) && is_will;
+        if !is_exempt && !self.has_room_to_retain(publication) {
             return ReasonCode::QuotaExceeded;
         }
         let retained = Retained {

@@ -412,9 +412,11 @@ impl Session {
             self.inbound_bytes = 0;
         }
         self.subscribing = 0;
-        self.window_used = 0;
+        if !seeded!(KeepsOldWindow) {
+            self.window_used = 0;
+        }
         for exchange in &mut self.exchanges {
-            exchange.sent = false;
+            exchange.sent = seeded!(KeepsSent);
         }
         self.unsent = u32::try_from(self.exchanges.len()).unwrap_or(u32::MAX);
         for held in self.inbound.values_mut() {

@@ -466,6 +466,7 @@ impl Oracle {
     /// Will that was on its way is due anew.
     pub(super) fn crashed(&mut self, lost: bool, now: Time) {
         self.crashed = true;
+        self.owed_again();
         if lost {
             self.see(Sight::RecordsLost);
             self.doubt_absences(now);
@@ -523,6 +524,23 @@ impl Oracle {
             }
             if let Some(Will { number, .. }) = self.readers[client].will.take() {
                 self.enter(number, now, false);
+            }
+        }
+    }
+
+    /// What the broker owed by itself may be routed again, to who has subscribed meanwhile.
+    fn owed_again(&mut self) {
+        for (number, sent) in (0_u16..).zip(&self.messages) {
+            let is_owed = sent.letter.qos == QoS::ExactlyOnce || sent.is_will;
+            if sent.entered == 0 || sent.refused || !is_owed {
+                continue;
+            }
+            let topic = self.setup.topics[sent.letter.topic];
+            for (persona, reader) in self.setup.clients.iter().zip(&mut self.readers) {
+                let mut wishes = persona.wishes.iter().zip(&reader.grants);
+                if wishes.any(|(w, grant)| matches(w.parts().1, topic) && grant.is_possible()) {
+                    reader.may.insert(number);
+                }
             }
         }
     }
