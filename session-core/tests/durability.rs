@@ -2,8 +2,8 @@
 //! that is rebuilt from any prefix of its log owes nobody anything.
 
 use codec::{
-    Ack, Connect, Frame, Message, Packet, PacketId, Properties, Property, ProtocolVersion, Publish,
-    QoS, Subscribe, SubscribeFilter, SubscriptionOptions,
+    Ack, Connect, Disconnect, Frame, Message, Packet, PacketId, Properties, Property,
+    ProtocolVersion, Publish, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
 };
 use session_core::{
     CommitSeq, ConnId, Effect, Input, Origin, Record, Shard, ShardConfig, ShardId, ShardMap, Time,
@@ -269,4 +269,48 @@ fn a_session_resumed_without_expiry_does_not_outlive_a_crash() {
     after.connect_for(0, "c", 1000);
     after.sync();
     assert_eq!(after.take_sent(), ["0 CONNACK present=false"]);
+}
+
+/// A damaged log has lost records from its middle: a session begins where another never ended, and
+/// an identifier is used that never became free.
+#[test]
+fn a_log_that_lost_records_makes_a_sound_shard() {
+    let mut world = World::new();
+    world.connect(0, "sub");
+    world.packet(0, 1, subscribe("#", QoS::AtLeastOnce));
+    world.connect(1, "pub");
+    world.sync();
+    let from = world.log.len();
+    world.packet(1, 2, publish("t", QoS::AtLeastOnce, 7));
+    world.packet(0, 1, Packet::PubAck(Ack::success(id(1))));
+    world.sync();
+    // As if the identifiers had gone round.
+    world.log.extend_from_within(from..);
+    let properties = [Property::SessionExpiryInterval(0)].into_iter().collect();
+    let goodbye = Disconnect { reason: ReasonCode::Success, properties };
+    for (slot, epoch) in [(0, 1), (1, 2)] {
+        world.packet(slot, epoch, Packet::Disconnect(Box::new(goodbye.clone())));
+        world.sync();
+    }
+    // Each in the place that the other had.
+    for (slot, client_id) in [(0, "sub"), (1, "pub")] {
+        world.connect(slot, client_id);
+        world.sync();
+    }
+    let log = world.log;
+    assert!(log.len() > 12, "{log:#?}");
+    for (from, to, end) in cuts(log.len()) {
+        let mut after = World::recovered([&log[..from], &log[to..end]].concat());
+        let sound = after.shard.check();
+        sound.unwrap_or_else(|broken| panic!("without {from}..{to}, up to {end}: {broken}"));
+        after.connect(0, "sub");
+        after.connect(1, "pub");
+        after.sync();
+    }
+}
+
+/// What a log of this length may have lost: the first and the last record, and the length that it had
+/// then.
+fn cuts(len: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..=len).flat_map(|end| (0..end).flat_map(move |to| (0..to).map(move |from| (from, to, end))))
 }

@@ -154,10 +154,17 @@ impl Shard {
         found.map(|answer| answer.asked = Some(id)).is_some()
     }
 
-    pub(super) fn apply_outgoing(&mut self, message: MsgId, publication: Publication) {
-        if message.epoch == self.epoch && message.shard == self.config.id {
-            self.last_outgoing = self.last_outgoing.max(message.number);
+    /// A name that was given is given to nothing else. One of a later epoch tells that the record of
+    /// that epoch's beginning is lost.
+    pub(super) fn note_used(&mut self, message: MsgId) {
+        if message.shard == self.config.id {
+            let last = (self.epoch, self.last_outgoing);
+            (self.epoch, self.last_outgoing) = last.max((message.epoch, message.number));
         }
+    }
+
+    pub(super) fn apply_outgoing(&mut self, message: MsgId, publication: Publication) {
+        self.note_used(message);
         let waiting = Waiting::default();
         let outgoing = Outgoing { publication, waiting, logged: true, answer: None };
         self.outgoing.insert(message, outgoing);

@@ -65,9 +65,13 @@ pub enum Record {
 
 impl Shard {
     /// Takes one record of the log, oldest first, before [`Shard::start`].
+    ///
+    /// A log that was damaged may lack any records. What is left of it makes a state that keeps the
+    /// invariants all the same: what is in the way of a record has ended before it.
     pub fn recover(&mut self, record: Record) {
         match record {
             Record::Session { session, client_id, expiry_s } => {
+                self.end_predecessors(session, &client_id);
                 self.apply_session(session, client_id, expiry_s);
                 // Who is in the log once outlived a connection, whatever the expiry is now.
                 if let Some(session) = self.sessions.get_mut(session) {
@@ -86,16 +90,23 @@ impl Shard {
                 self.apply_unsubscribed(session, &filter);
             }
             Record::Enqueued { session, queued, source } => {
-                self.apply_enqueued(session, *queued, source.as_deref().copied());
+                let source = source.as_deref().copied();
+                source.into_iter().for_each(|source| self.note_used(source.id));
+                self.apply_enqueued(session, *queued, source);
             }
             Record::Seen { session, message, topic } => {
+                self.note_used(message);
                 if let Some(session) = self.sessions.get_mut(session) {
                     session.seen.insert(message, topic);
                 }
             }
             Record::Dropped { session } => self.apply_dropped(session),
-            Record::Sent { session, packet_id } => self.apply_sent(session, packet_id, false),
+            Record::Sent { session, packet_id } => {
+                self.apply_acknowledged(session, packet_id);
+                self.apply_sent(session, packet_id, false);
+            }
             Record::Releasing { session, packet_id } => {
+                self.apply_acknowledged(session, packet_id);
                 if let Some(session) = self.sessions.get_mut(session) {
                     session.resume_release(packet_id);
                 }
@@ -108,16 +119,28 @@ impl Shard {
                 self.apply_held(session, packet_id, *publication, false);
             }
             Record::Released { session, packet_id, message } => {
+                self.note_used(message);
                 self.apply_released(session, packet_id, message);
             }
             Record::Outgoing { message, publication } => self.apply_outgoing(message, *publication),
-            Record::Delivered { message } => self.apply_delivered(message),
+            Record::Delivered { message } => {
+                self.note_used(message);
+                self.apply_delivered(message);
+            }
             Record::Numbered { epoch, last } => {
-                (self.epoch, self.last_outgoing) =
-                    (self.epoch, self.last_outgoing).max((epoch, last));
+                self.note_used(MsgId { epoch, shard: self.config.id, number: last });
             }
             Record::Retained { retained } => self.apply_retained(*retained),
             Record::RetainedRemoved { topic } => self.apply_retained_removed(&topic),
+        }
+    }
+
+    /// Ends the sessions whose slot or Client Identifier a later one has: the records of their ends
+    /// are lost.
+    fn end_predecessors(&mut self, id: SessionId, client_id: &str) {
+        let older = [self.sessions.occupant(id), self.by_client.get(client_id).copied()];
+        for older in older.into_iter().flatten().filter(|older| *older != id) {
+            self.apply_ended(older);
         }
     }
 

@@ -41,6 +41,12 @@ impl<T> Sessions<T> {
         SessionId { slot, generation }
     }
 
+    /// The name under which the slot of this one is in use.
+    pub(super) fn occupant(&self, id: SessionId) -> Option<SessionId> {
+        let slot = self.slots.get(id.slot as usize)?;
+        slot.value.is_some().then_some(SessionId { slot: id.slot, generation: slot.generation })
+    }
+
     /// Puts a value under a name, from [`Sessions::vacancy`] or from the log.
     pub(super) fn insert(&mut self, id: SessionId, value: T) {
         while self.end() <= id.slot {
