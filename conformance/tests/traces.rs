@@ -1,4 +1,4 @@
-//! What once led to a mistake leads to none; `bugs --traces` shows that each trace still could.
+//! What once led to a mistake leads to none; `bugs` shows that each trace still could.
 
 use std::{fs, path::Path};
 
