@@ -12,7 +12,7 @@ use std::{
 use codec::{PacketId, Will};
 use session_core::{
     MsgId, Publication, QueueFull, Queued, Record, Retained, SessionId, Shard, ShardConfig,
-    ShardId, ShardMap, Source, Subscription, Time,
+    ShardId, ShardMap, Source, Subscription, Time, repartition,
 };
 
 use crate::{
@@ -161,7 +161,11 @@ fn configure(config: &mut ShardConfig) {
 }
 
 fn recover(records: impl IntoIterator<Item = Record>) -> Shard {
-    let mut config = ShardConfig::new(ShardId(0), ShardMap::new(1, 2));
+    recover_at(ShardId(0), ShardMap::new(1, 2), records)
+}
+
+fn recover_at(id: ShardId, map: ShardMap, records: impl IntoIterator<Item = Record>) -> Shard {
+    let mut config = ShardConfig::new(id, map);
     configure(&mut config);
     let mut shard = Shard::new(config);
     records.into_iter().for_each(|record| shard.recover(record));
@@ -228,4 +232,64 @@ fn any_prefix_of_the_log_rebuilds_what_it_says() {
     let seen = RefCell::default();
     for_all(200, &script::steps(true, 50), |steps| run(&steps, &seen));
     assert_eq!(seen.borrow().len(), 20, "every record there is: {seen:?}");
+}
+
+/// What all shards of a broker remember together, without the names that they have for it.
+fn together(shards: &[Shard]) -> (BTreeMap<Box<str>, Remembered>, Vec<Retained>, Vec<MsgId>) {
+    let unnamed = |of: &mut Publication| {
+        of.publisher = None;
+        of.origin = ShardId(0);
+    };
+    let (mut sessions, mut retained, mut owed) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+    for durable in shards.iter().map(account) {
+        for mut session in durable.sessions.into_values() {
+            session.held.values_mut().for_each(unnamed);
+            sessions.insert(session.client_id.clone(), session);
+        }
+        retained.extend(durable.retained);
+        owed.extend(durable.owed.into_keys());
+    }
+    for session in sessions.values_mut() {
+        // What is owed no longer need not be remembered.
+        session.seen.retain(|message| owed.contains(message));
+    }
+    owed.sort();
+    (sessions, retained.into_values().collect(), owed)
+}
+
+/// `[MQTT-4.1.0-1]`: whatever the number of shards was and will be.
+#[test]
+fn another_number_of_shards_remembers_the_same() {
+    let owed = RefCell::new(0);
+    for_all(150, &script::steps(true, 50), |steps| {
+        for (before, after) in [(3, 2), (2, 5), (1, 3), (3, 1)] {
+            let mut broker = Broker::new(before, CLIENTS, configure);
+            broker.acknowledging = false;
+            for (number, step) in steps.iter().enumerate() {
+                script::carry_out(&mut broker, number, step);
+            }
+            let map = ShardMap::new(before, 2);
+            // The logs end where they may, and not at one moment.
+            let ends = |id: usize, len: usize| len - len.min((steps.len() + 3 * id) % 5);
+            let disks: Vec<Shard> = map
+                .all()
+                .zip(&broker.logs)
+                .map(|(id, log)| {
+                    let end = ends(usize::from(id.0), log.len());
+                    recover_at(id, map, log[..end].concat())
+                })
+                .collect();
+            let map = ShardMap::new(after, 2);
+            let dealt = map.all().zip(repartition(&disks, map));
+            let dealt: Vec<Shard> = dealt.map(|(id, log)| recover_at(id, map, log)).collect();
+            assert_eq!(dealt.len(), usize::from(after));
+            assert_eq!(together(&dealt), together(&disks), "{before} shards, then {after}");
+            *owed.borrow_mut() += together(&dealt).2.len();
+            for client in together(&dealt).0.keys() {
+                let owner = &dealt[usize::from(map.session(client).0)];
+                assert!(owner.view().clients().any(|(id, _)| id == &**client), "{client}");
+            }
+        }
+    });
+    assert!(*owed.borrow() > 50, "publications were owed: {}", owed.borrow());
 }
