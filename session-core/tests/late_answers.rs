@@ -30,6 +30,13 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
+        let mut pair = Self::starting();
+        pair.tell_all();
+        pair
+    }
+
+    /// Neither has heard that the other announced its subscriptions.
+    fn starting() -> Self {
         let shards = [HOME, OWNER].map(|id| Shard::new(ShardConfig::new(id, map())));
         let mut pair = Self { shards, under_way: [Vec::new(), Vec::new()], sent: Vec::new() };
         for id in [HOME, OWNER] {
@@ -37,7 +44,6 @@ impl Pair {
             pair.shards[usize::from(id.0)].start(Time(0), &mut effects);
             pair.carry_out(effects);
         }
-        pair.tell_all();
         pair
     }
 
@@ -117,17 +123,21 @@ impl Pair {
     fn retain(&mut self, topic: &str) {
         let client_id = name(|name| map().session(name) == OWNER);
         let conn = self.connect(OWNER, 1, &client_id);
+        self.publish(OWNER, conn, topic, true);
+        self.tell_all();
+    }
+
+    fn publish(&mut self, shard: ShardId, conn: ConnId, topic: &str, retain: bool) {
         let message = Message::new(topic, &Properties::new(), b"kept").expect("short");
         let packet = Packet::Publish(Publish {
             dup: false,
             qos: QoS::AtMostOnce,
-            retain: true,
+            retain,
             packet_id: None,
             topic_alias: None,
             message,
         });
-        self.input(OWNER, Input::Packet { conn, packet });
-        self.tell_all();
+        self.input(shard, Input::Packet { conn, packet });
     }
 
     /// What clients got since this was asked last.
@@ -184,4 +194,22 @@ fn the_answer_to_a_taken_over_connections_subscribe_answers_no_other() {
     pair.tell_one(OWNER);
     pair.tell_one(HOME);
     assert_eq!(pair.received(), ["SUBACK", "PUBLISH"], "and this is the second one's, once");
+}
+
+/// What a client publishes behind its SUBSCRIBE comes to it, also while the broker starts: news of
+/// subscriptions waits for the other shards then, and so does what was published after it.
+#[test]
+fn what_waits_at_the_start_keeps_its_order() {
+    for owner in [HOME, OWNER] {
+        let client_id = name(|name| map().session(name) == HOME);
+        let topic = name(|name| map().topic(name.as_bytes()) == owner);
+        let mut pair = Pair::starting();
+        let conn = pair.connect(HOME, 1, &client_id);
+        pair.publish(HOME, conn, &topic, false);
+        pair.subscribe(conn, &topic);
+        pair.publish(HOME, conn, &topic, false);
+        pair.publish(HOME, conn, &topic, false);
+        pair.tell_all();
+        assert_eq!(pair.received(), ["SUBACK", "PUBLISH", "PUBLISH"], "the topic is {owner:?}'s");
+    }
 }

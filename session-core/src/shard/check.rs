@@ -8,6 +8,7 @@ use alloc::collections::BTreeSet;
 use super::{
     Shard,
     conn::{Conn, Phase},
+    msg::Unrouted,
     session::{Queued, Session, Stage},
     table::SessionId,
     timer::Timer,
@@ -168,7 +169,8 @@ impl Shard {
 
     /// With one shard and no work left, the topics' half knows what the sessions' half knows.
     fn check_index(&self) -> Result<(), Violation> {
-        if self.links.len() > 1 || !self.jobs.is_empty() || !self.postponed.is_empty() {
+        let is_late = !self.jobs.is_empty() || self.unrouted.iter().any(Unrouted::is_news);
+        if self.links.len() > 1 || is_late {
             return Ok(());
         }
         let mut indexed = 0_usize;

@@ -42,7 +42,7 @@ pub use self::{
 };
 use self::{
     conn::{Conn, Phase, paused},
-    msg::Job,
+    msg::{Job, Unrouted},
     outgoing::Outgoing,
     route::Subscribers,
     session::Session,
@@ -93,10 +93,7 @@ pub struct Shard {
     jobs: VecDeque<Job>,
     /// Publishes that wait until every shard has announced its subscriptions and every link has
     /// room.
-    unrouted: VecDeque<Box<Publication>>,
-    /// News of subscriptions that came before what was owed at the start was routed: it does not
-    /// go to who subscribes now.
-    postponed: VecDeque<(ShardId, ShardMsg)>,
+    unrouted: VecDeque<Unrouted>,
     links: Vec<Link>,
     /// What the shard owes by itself, in the order of numbers that are never used again.
     outgoing: BTreeMap<MsgId, Outgoing>,
@@ -140,7 +137,6 @@ impl Shard {
             timers: BTreeSet::new(),
             jobs: VecDeque::new(),
             unrouted: VecDeque::new(),
-            postponed: VecDeque::new(),
             links,
             outgoing: BTreeMap::new(),
             epoch: 0,
@@ -190,7 +186,7 @@ impl Shard {
 
     /// When to call with [`Input::Tick`] at the latest; at or before `now` if work is left over.
     pub fn next_timeout(&self) -> Option<Time> {
-        if !self.jobs.is_empty() || self.can_route_waiting() || self.can_go_on() {
+        if !self.jobs.is_empty() || self.can_route_waiting() {
             return Some(Time(0));
         }
         let timer = self.timers.first().map(|(time, _)| *time);
@@ -245,11 +241,6 @@ impl Shard {
                     self.deliver_all(cx, from, delivery, begin);
                 }
                 None if self.can_route_waiting() => self.route_waiting(cx),
-                None if self.can_go_on() => {
-                    if let Some((from, msg)) = self.postponed.pop_front() {
-                        self.on_msg(cx, from, msg);
-                    }
-                }
                 None => break,
             }
         }
@@ -269,15 +260,8 @@ impl Shard {
                 self.on_routed(cx, flight, shards, reason);
             }
             ShardMsg::Stored { flight, refused } => self.on_stored(cx, flight, refused),
-            ShardMsg::Subscribe { .. } | ShardMsg::Unsubscribe { .. } if self.is_too_soon(from) => {
-                self.postponed.push_back((from, msg));
-            }
-            ShardMsg::Subscribe { who, filter, options, id, replay, request } => {
-                let subscription = Subscription { options, id };
-                self.index_subscribe(cx, who, filter, subscription, replay, request);
-            }
-            ShardMsg::Unsubscribe { who, filter, request } => {
-                self.index_unsubscribe(cx, who, filter, request);
+            ShardMsg::Subscribe { .. } | ShardMsg::Unsubscribe { .. } => {
+                self.index_or_wait(cx, from, msg);
             }
             ShardMsg::Done { who, request, filter, retained } => {
                 self.on_done(cx, who.session, request, &filter, retained);

@@ -210,6 +210,25 @@ pub enum ShardMsg {
     Credit(u32),
 }
 
+/// What waits until every shard has announced its subscriptions and every link has room.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Unrouted {
+    Publication(Box<Publication>),
+    /// News about a subscription; what was owed at the start does not go to who subscribes now.
+    News(Box<ShardMsg>),
+}
+
+impl Unrouted {
+    /// A publication that may have been routed before a crash.
+    pub(super) fn is_again(&self) -> bool {
+        matches!(self, Self::Publication(publication) if publication.is_again())
+    }
+
+    pub(super) const fn is_news(&self) -> bool {
+        matches!(self, Self::News(_))
+    }
+}
+
 /// Work inside a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Job {

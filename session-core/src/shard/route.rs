@@ -7,7 +7,8 @@ use codec::ReasonCode;
 use super::{
     Cx, Shard,
     msg::{
-        Declined, Delivery, Flight, Job, Offer, Publication, Retained, SessionRef, ShardMsg, Target,
+        Declined, Delivery, Flight, Job, Offer, Publication, Retained, SessionRef, ShardMsg,
+        Target, Unrouted,
     },
     record::Record,
     session::{Ids, Subscription, expiry_left_s},
@@ -88,22 +89,38 @@ impl Shard {
         })
     }
 
-    /// Whether all that was owed at the start is routed.
-    fn is_settled(&self) -> bool {
-        let is_owed = self.unrouted.front().is_some_and(|waiting| waiting.is_again());
-        !is_owed && self.links.iter().all(|link| link.announced)
+    /// Whether every shard announced its subscriptions.
+    fn is_announced(&self) -> bool {
+        self.links.iter().all(|link| link.announced)
     }
 
-    /// Whether news of a shard about subscriptions is none that it recovered, and has to wait until
-    /// what was owed at the start is routed.
-    pub(super) fn is_too_soon(&self, from: ShardId) -> bool {
-        let announced = self.links.get(usize::from(from.0)).is_some_and(|link| link.announced);
-        announced && !self.is_settled()
+    /// Whether news of a shard about a subscription has to wait: it is none that it recovered, and
+    /// what was owed at the start is not routed, or earlier news waits.
+    fn is_too_soon(&self, from: ShardId) -> bool {
+        let recovered = !self.links.get(usize::from(from.0)).is_some_and(|link| link.announced);
+        let is_before = |waiting: &Unrouted| waiting.is_again() || waiting.is_news();
+        !recovered && (!self.is_announced() || self.unrouted.iter().any(is_before))
     }
 
-    /// Whether news that had to wait need not any longer.
-    pub(super) fn can_go_on(&self) -> bool {
-        !self.postponed.is_empty() && self.is_settled()
+    /// Adds or removes a subscription to topics here, in its turn.
+    pub(super) fn index_or_wait(&mut self, cx: &mut Cx<'_>, from: ShardId, news: ShardMsg) {
+        if self.is_too_soon(from) {
+            return self.unrouted.push_back(Unrouted::News(Box::new(news)));
+        }
+        self.index_news(cx, news);
+    }
+
+    fn index_news(&mut self, cx: &mut Cx<'_>, news: ShardMsg) {
+        match news {
+            ShardMsg::Subscribe { who, filter, options, id, replay, request } => {
+                let subscription = Subscription { options, id };
+                self.index_subscribe(cx, who, filter, subscription, replay, request);
+            }
+            ShardMsg::Unsubscribe { who, filter, request } => {
+                self.index_unsubscribe(cx, who, filter, request);
+            }
+            _ => {}
+        }
     }
 
     /// Hands a publication to the owner of its topic.
@@ -127,22 +144,29 @@ impl Shard {
             self.route(cx, &publication);
         } else if publication.is_again() {
             // Whatever was owed before a crash goes before everything that was published since.
-            let at = self.unrouted.partition_point(|waiting| waiting.is_again());
-            self.unrouted.insert(at, publication);
+            let at = self.unrouted.partition_point(Unrouted::is_again);
+            self.unrouted.insert(at, Unrouted::Publication(publication));
         } else {
-            self.unrouted.push_back(publication);
+            self.unrouted.push_back(Unrouted::Publication(publication));
         }
     }
 
     /// Whether something waited for the barrier or a slow link, and need not any longer.
     pub(super) fn can_route_waiting(&self) -> bool {
-        !self.unrouted.is_empty() && self.can_route()
+        match self.unrouted.front() {
+            Some(Unrouted::Publication(_)) => self.can_route(),
+            Some(Unrouted::News(_)) => self.is_announced(),
+            None => false,
+        }
     }
 
-    /// Routes the first publication that waited.
+    /// Routes the first publication that waited, or takes the first news.
     pub(super) fn route_waiting(&mut self, cx: &mut Cx<'_>) {
-        while let Some(publication) = self.unrouted.pop_front() {
-            self.route(cx, &publication);
+        while let Some(waiting) = self.unrouted.pop_front() {
+            match waiting {
+                Unrouted::Publication(publication) => self.route(cx, &publication),
+                Unrouted::News(news) => self.index_news(cx, *news),
+            }
             if !(seeded!(RoutesAllWaiting) && self.can_route()) {
                 break;
             }
