@@ -37,8 +37,7 @@ impl Universe {
             let mut config = ShardConfig::new(id, map);
             config.durable = self.setup.durable;
             config.limits = self.setup.limits.clone();
-            let mut disk = disks.next().filter(|_| is_same);
-            let disk = disk.take().unwrap_or_else(|| {
+            let disk = disks.next().filter(|_| is_same).unwrap_or_else(|| {
                 let mut disk = Shard::new(config.clone());
                 dealt.next().unwrap_or_default().into_iter().for_each(|one| disk.recover(one));
                 disk
