@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use conformance::differential::broker::installed_mosquitto;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::Result;
@@ -20,13 +21,9 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The installed mosquitto. Debian keeps it where not everybody's `PATH` leads.
+    /// The installed mosquitto.
     pub(crate) fn mosquitto() -> Result<Kind> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path)
-            .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")])
-            .map(|folder| folder.join("mosquitto"))
-            .find(|candidate| candidate.is_file())
+        installed_mosquitto()
             .map(Kind::Mosquitto)
             .ok_or_else(|| "mosquitto is missing: apt-get install mosquitto".into())
     }
