@@ -163,6 +163,26 @@ impl Message {
         Self::lay_out(if valid { topic } else { &[] }, [properties, &[]], expiry_at, payload)
     }
 
+    /// The layout, for a store; [`Message::from_bytes`] reads it.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// A message from bytes that may be anything. `None` if they are no layout of a valid message.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let message = Self(bytes.into());
+        let Parts { topic, properties, payload, .. } = message.try_parts()?;
+        let topic = core::str::from_utf8(topic).ok()?;
+        if properties.is_empty() {
+            let has_no_expiry = message.0.get(4..8) == Some(&[0; 4]);
+            return (has_no_expiry && message.size() <= wire::VARIABLE_MAX).then_some(message);
+        }
+        // What is laid out anew and comes out the same is valid.
+        let properties = decode::judged_message_properties(properties)?;
+        let again = Self::new(topic, &properties, payload).ok()?;
+        (again == message).then_some(message)
+    }
+
     /// Bytes of memory the layout takes.
     pub fn size(&self) -> usize {
         self.0.len()
@@ -237,6 +257,35 @@ mod tests {
         assert_eq!(message, Message::new("long/topic", &properties(&list), b"p").unwrap());
         assert_eq!(message.expiry_interval_s(), Some(7));
         assert_eq!(message.with_topic(&[0xFF]).topic(), b"");
+    }
+
+    #[test]
+    fn a_layout_is_read_back() {
+        let list = [Property::ContentType("x".into()), Property::MessageExpiryInterval(7)];
+        for list in [&list[..], &[]] {
+            let message = Message::new("a/b", &properties(list), b"payload").unwrap();
+            assert_eq!(Message::from_bytes(message.as_bytes()), Some(message));
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_layout_are_no_message() {
+        let list = [Property::MessageExpiryInterval(7)];
+        let message = Message::new("a", &properties(&list), b"p").unwrap();
+        let bytes = message.as_bytes();
+        for end in 0..bytes.len() - 1 {
+            assert_eq!(Message::from_bytes(&bytes[..end]), None, "{end}");
+        }
+        // Each byte of lengths, offset, topic and property name.
+        for at in 0..12 {
+            let mut bad = bytes.to_vec();
+            bad[at] ^= 0x80;
+            assert_eq!(Message::from_bytes(&bad), None, "{at}");
+        }
+        let plain = Message::new("a", &Properties::new(), b"p").unwrap();
+        let mut bad = plain.as_bytes().to_vec();
+        bad[7] = 1;
+        assert_eq!(Message::from_bytes(&bad), None, "an expiry where there are no properties");
     }
 
     #[test]

@@ -13,9 +13,9 @@ use codec::{
     QoS, Role, SubscriptionOptions, Will,
 };
 use session_core::{
-    CommitSeq, ConnId, Effect, Effects, Extra, Flight, Ids, Input, MsgId, Origin, Publication,
-    Queued, Record, Retained, SessionId, SessionRef, Shard, ShardConfig, ShardId, ShardMap, Shared,
-    Source, Subscription, Time, Transport,
+    CommitSeq, ConnId, Effect, Effects, Extra, Flight, Ids, Input, Loaded, MsgId, Origin, Place,
+    Publication, Queued, Record, Retained, SessionId, SessionRef, Shard, ShardConfig, ShardId,
+    ShardMap, Shared, Source, Subscription, Time, Transport,
 };
 
 /// Records of one input; more only make it slow.
@@ -28,7 +28,7 @@ const CALLS_MAX: usize = 2_000;
 const START: Time = Time(100_000);
 
 /// Kinds of records.
-const KINDS: u8 = 20;
+const KINDS: u8 = 21;
 
 const CLIENTS: [&str; 3] = ["a", "b", "c"];
 const TOPICS: [&str; 3] = ["t", "t/u", "v"];
@@ -40,8 +40,11 @@ pub fn records(data: &[u8]) {
     let names = session_ids();
     let mut rest = Unstructured::new(data);
     let mut log = Vec::new();
+    let mut place = Place::default();
     while !rest.is_empty() && log.len() < RECORDS_MAX {
-        log.extend(record(&mut rest, &names));
+        // Places are given in order; which of them are in the log is the input's choice.
+        place = place.next(10);
+        log.extend(record(&mut rest, &names, place));
     }
     let recovered = recover(log);
     let snapshot: Vec<Record> = recovered.snapshot().collect();
@@ -163,6 +166,12 @@ impl World {
             match effect {
                 Effect::Persist { seq, .. } => self.committed = seq,
                 Effect::Send { conn, frame } => self.told.push((conn, read(&frame))),
+                // The disk has lost it.
+                Effect::Load(load) => {
+                    let (load, messages) = (*load, Vec::new());
+                    let loaded = Loaded { load, messages, complete: true };
+                    self.call(Input::Loaded(Box::new(loaded)));
+                }
                 _ => {}
             }
         }
@@ -221,7 +230,7 @@ fn session_ids() -> Vec<SessionId> {
 }
 
 /// One of the records that a shard writes.
-fn record(rest: &mut Unstructured<'_>, names: &[SessionId]) -> Result<Record> {
+fn record(rest: &mut Unstructured<'_>, names: &[SessionId], place: Place) -> Result<Record> {
     let kind = rest.int_in_range(0..=KINDS - 1)?;
     let session = *rest.choose(names)?;
     Ok(match kind {
@@ -252,21 +261,26 @@ fn record(rest: &mut Unstructured<'_>, names: &[SessionId]) -> Result<Record> {
         5 => Record::Unsubscribed { session, filter: (*rest.choose(&FILTERS)?).into() },
         6 => Record::Enqueued {
             session,
-            queued: Box::new(queued(rest)?),
+            queued: Box::new(queued(rest, place)?),
             source: rest.arbitrary::<bool>()?.then_some(Box::new(source(rest)?)),
         },
         7 => Record::Seen { session, message: named(rest)?, topic: *rest.choose(&[0, u64::MAX])? },
-        8 => Record::Dropped { session },
-        9 => Record::Sent { session, packet_id: packet_id(rest)? },
-        10 => Record::Releasing { session, packet_id: packet_id(rest)? },
-        11 => Record::Received { session, packet_id: packet_id(rest)? },
-        12 => Record::Acknowledged { session, packet_id: packet_id(rest)? },
+        8 => Record::Dropped { session, place },
+        9 => Record::Sent { session, packet_id: packet_id(rest)?, place },
+        10 => Record::Releasing { session, packet_id: packet_id(rest)?, place },
+        11 => Record::Received { session, packet_id: packet_id(rest)?, place },
+        12 => Record::Acknowledged { session, packet_id: packet_id(rest)?, place },
         13 => Record::Held {
             session,
             packet_id: packet_id(rest)?,
             publication: Box::new(publication(rest, session)?),
         },
-        14 => Record::Released { session, packet_id: packet_id(rest)?, message: named(rest)? },
+        14 => Record::Released {
+            session,
+            packet_id: packet_id(rest)?,
+            message: named(rest)?,
+            publication: Box::new(publication(rest, session)?),
+        },
         15 => Record::Outgoing {
             message: named(rest)?,
             publication: Box::new(publication(rest, session)?),
@@ -278,7 +292,8 @@ fn record(rest: &mut Unstructured<'_>, names: &[SessionId]) -> Result<Record> {
                 Retained { message: message(rest, b"r")?, qos: qos(rest)?, at: time(rest)? };
             Record::Retained { retained: Box::new(retained) }
         }
-        _ => Record::RetainedRemoved { topic: rest.choose(&TOPICS)?.as_bytes().into() },
+        19 => Record::RetainedRemoved { topic: rest.choose(&TOPICS)?.as_bytes().into() },
+        _ => Record::Backlog { session, through: place },
     })
 }
 
@@ -323,7 +338,7 @@ fn will(rest: &mut Unstructured<'_>) -> Result<Will> {
 }
 
 /// A message of QoS 1 or 2; others are not kept.
-fn queued(rest: &mut Unstructured<'_>) -> Result<Queued> {
+fn queued(rest: &mut Unstructured<'_>, place: Place) -> Result<Queued> {
     let qos = *rest.choose(&[QoS::AtLeastOnce, QoS::ExactlyOnce])?;
     let extra = if rest.ratio(1, 4)? {
         let filter = (*rest.choose(&FILTERS[4..])?).into();
@@ -333,7 +348,7 @@ fn queued(rest: &mut Unstructured<'_>) -> Result<Queued> {
         None
     };
     let message = message(rest, b"q")?;
-    Ok(Queued { message, qos, retain: rest.arbitrary()?, at: time(rest)?, extra })
+    Ok(Queued { message, qos, retain: rest.arbitrary()?, at: time(rest)?, place, extra })
 }
 
 fn publication(rest: &mut Unstructured<'_>, publisher: SessionId) -> Result<Publication> {

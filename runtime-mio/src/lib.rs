@@ -26,5 +26,7 @@ mod worker;
 
 pub use listener::{BindError, Listener};
 pub use mailbox::Inbox;
-pub use runtime::{Running, RuntimeConfig, StartError, Stopper, WorkerPanicked, start};
+pub use runtime::{
+    MakeServices, Running, RuntimeConfig, StartError, Stopper, WorkerPanicked, start,
+};
 pub use services::{NoServices, Services};

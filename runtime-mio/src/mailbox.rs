@@ -8,7 +8,7 @@ use std::sync::{
 
 use codec::Connect;
 use mio::{Waker, net::TcpStream};
-use session_core::{Answer, Command, CommitSeq, ShardId, ShardMsg, Ticket};
+use session_core::{Answer, Command, CommitSeq, Loaded, ShardId, ShardMsg, Ticket};
 
 use crate::connection::{Connection, Source};
 
@@ -24,6 +24,8 @@ pub(crate) enum Mail {
     Command(Ticket, Box<Command>),
     /// The log is durable through this record.
     Persisted(CommitSeq),
+    /// The next part of a backlog.
+    Loaded(Box<Loaded>),
     /// Time to go.
     Shutdown,
 }
@@ -146,6 +148,11 @@ impl Inbox {
     /// [`Services::reply`](crate::Services::reply).
     pub fn command(&self, ticket: Ticket, command: Box<Command>) {
         self.0.send(Mail::Command(ticket, command));
+    }
+
+    /// Gives the shard the next part of a backlog.
+    pub fn loaded(&self, loaded: Box<Loaded>) {
+        self.0.send(Mail::Loaded(loaded));
     }
 
     /// Tells the shard that its log is durable through this record.

@@ -40,6 +40,13 @@ pub(crate) fn write(event: &Event, peer: Option<SocketAddr>) {
         Event::QueueFull { client_id, queued } => {
             warn!(client = ?client_id, queued, "the session's queue is full");
         }
+        Event::SharedBacklogLost { client_id, messages } => {
+            warn!(
+                client = ?client_id,
+                messages,
+                "the session ended; messages of its shared subscriptions that were on disk are dropped"
+            );
+        }
         Event::SlowConsumer { client_id } => {
             warn!(client = ?client_id, "the client does not read; QoS 0 messages to it are dropped");
         }
@@ -50,7 +57,9 @@ pub(crate) fn write(event: &Event, peer: Option<SocketAddr>) {
 pub(crate) const fn connection_of(event: &Event) -> Option<ConnId> {
     match event {
         Event::Connected { conn, .. } | Event::Disconnected { conn, .. } => Some(*conn),
-        Event::QueueFull { .. } | Event::SlowConsumer { .. } => None,
+        Event::QueueFull { .. } | Event::SharedBacklogLost { .. } | Event::SlowConsumer { .. } => {
+            None
+        }
     }
 }
 

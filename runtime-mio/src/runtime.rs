@@ -11,7 +11,7 @@ use std::{
 };
 
 use mio::{Poll, Waker};
-use session_core::{ShardConfig, ShardId};
+use session_core::{Record, ShardConfig, ShardId};
 
 use crate::{
     Inbox, Listener, NoServices, Services,
@@ -26,6 +26,9 @@ pub struct RuntimeConfig {
     /// One worker thread is started for each shard. The `id`s are 0, 1, 2 … in this order; an
     /// `instance` of 0 is replaced by a random number.
     pub shards: Vec<ShardConfig>,
+    /// What each shard remembers, as records that it reads before it starts; shards beyond the end
+    /// remember nothing.
+    pub logs: Vec<Vec<Record>>,
     /// Where clients connect.
     pub listeners: Vec<Listener>,
     /// Bytes that the shard may have on their way to one connection.
@@ -33,8 +36,11 @@ pub struct RuntimeConfig {
     /// How long a shutdown waits for clients to take their last bytes, milliseconds.
     pub shutdown_ms: u64,
     /// Makes what each worker asks of the outside; called once per shard before threads start.
-    pub services: fn(ShardId, Inbox) -> Box<dyn Services>,
+    pub services: MakeServices,
 }
+
+/// Makes the services of one worker.
+pub type MakeServices = Box<dyn FnMut(ShardId, Inbox) -> Box<dyn Services>>;
 
 impl RuntimeConfig {
     /// A runtime of these shards and listeners, with no service, a credit of 256 KiB and 5 s for
@@ -42,10 +48,11 @@ impl RuntimeConfig {
     pub fn new(shards: Vec<ShardConfig>, listeners: Vec<Listener>) -> Self {
         Self {
             shards,
+            logs: Vec::new(),
             listeners,
             credit: 256 * 1024,
             shutdown_ms: 5_000,
-            services: |_, _| Box::new(NoServices),
+            services: Box::new(|_, _| Box::new(NoServices)),
         }
     }
 }
@@ -102,7 +109,7 @@ impl std::error::Error for WorkerPanicked {}
 ///
 /// # Errors
 /// There is no shard, or the system refuses a thread or a file descriptor.
-pub fn start(config: RuntimeConfig) -> Result<Running, StartError> {
+pub fn start(mut config: RuntimeConfig) -> Result<Running, StartError> {
     if config.shards.is_empty() {
         return Err(StartError::NoShards);
     }
@@ -124,6 +131,7 @@ pub fn start(config: RuntimeConfig) -> Result<Running, StartError> {
 
     let clock = Clock::start();
     let mut running = Running { threads: Vec::new(), stopper, local_addrs };
+    let mut logs = config.logs.into_iter();
     for ((mut shard, (poll, mailbox)), index) in config.shards.into_iter().zip(desks).zip(0..) {
         if shard.instance == 0 {
             shard.instance = instance;
@@ -142,6 +150,7 @@ pub fn start(config: RuntimeConfig) -> Result<Running, StartError> {
             poll,
             mailbox,
             services,
+            logs.next().unwrap_or_default(),
         );
         running.spawn(name, move || worker.run())?;
     }

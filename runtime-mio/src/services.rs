@@ -1,7 +1,7 @@
 //! What a worker cannot do itself.
 
 use codec::ReasonCode;
-use session_core::{Answer, CommitSeq, Record, Reply, Request, Ticket};
+use session_core::{Answer, CommitSeq, Load, Loaded, Record, Reply, Request, Ticket};
 
 /// What the shard of one worker asks of the outside: questions, and a log.
 ///
@@ -23,6 +23,13 @@ pub trait Services: Send {
     /// A record for the log. The default drops it.
     fn append(&mut self, seq: CommitSeq, record: Box<Record>) {
         let _ = (seq, record);
+    }
+
+    /// A question about messages that are in the log only
+    /// ([`Effect::Load`](session_core::Effect::Load)). `None` means that the answer comes later, by
+    /// [`Inbox::loaded`](crate::Inbox::loaded). The default, which keeps no log, has nothing.
+    fn load(&mut self, load: Load) -> Option<Box<Loaded>> {
+        Some(Box::new(Loaded { load, messages: Vec::new(), complete: true }))
     }
 
     /// The turn in which records were appended is over; `last` is the last of them. Returns

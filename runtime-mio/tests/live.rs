@@ -327,7 +327,8 @@ fn without_a_service_every_question_is_refused() {
 fn an_answer_may_come_late() {
     let ask = |shard: &mut session_core::ShardConfig| shard.authentication = Authentication::Ask;
     let broker = Broker::start_with(2, ask, |runtime| {
-        runtime.services = |_, inbox| Box::new(LateGuard { inbox, asked: BTreeSet::new() });
+        runtime.services =
+            Box::new(|_, inbox| Box::new(LateGuard { inbox, asked: BTreeSet::new() }));
     });
     for name in NAMES {
         let mut client = broker.open(V311);

@@ -6,7 +6,10 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 use codec::{Connect, DecodeError, Frame, Message, Packet, ProtocolVersion, QoS, ReasonCode};
 
-use crate::{CommitSeq, ConnId, Grants, ShardId, ShardMsg, Ticket, Time, shard::Record};
+use crate::{
+    CommitSeq, ConnId, Grants, Place, Queued, SessionId, ShardId, ShardMsg, Ticket, Time,
+    shard::Record,
+};
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +60,8 @@ pub enum Input {
         /// Through here.
         through: CommitSeq,
     },
+    /// The answer to [`Effect::Load`].
+    Loaded(Box<Loaded>),
     /// Another shard says something.
     Told {
         /// This one.
@@ -125,6 +130,8 @@ pub enum Effect {
         /// What to append.
         record: Box<Record>,
     },
+    /// Read messages that are on disk only. What is asked for is durable by then.
+    Load(Box<Load>),
     /// Tell another shard.
     Tell {
         /// This one.
@@ -151,6 +158,32 @@ pub enum Effect {
 }
 
 const _: () = assert!(size_of::<Effect>() <= 32, "effects are copied for each delivery");
+
+/// A wish for the next part of a backlog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Load {
+    /// Of this session.
+    pub session: SessionId,
+    /// What follows this place.
+    pub after: Place,
+    /// This place is the last that is wanted.
+    pub through: Place,
+    /// No more messages than this.
+    pub messages_max: u32,
+    /// No more bytes than this, but for one message.
+    pub bytes_max: u64,
+}
+
+/// The next part of a backlog.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Loaded {
+    /// The question.
+    pub load: Load,
+    /// In the order of their places.
+    pub messages: Vec<Queued>,
+    /// There is nothing more up to [`Load::through`].
+    pub complete: bool,
+}
 
 /// The buffer that effects are written into.
 pub type Effects = Vec<Effect>;
@@ -247,6 +280,9 @@ pub enum Command {
     },
     /// Take every connection away and accept no more: the broker stops.
     Shutdown,
+    /// The log has no room for more messages, or has room again. Meanwhile QoS 1 and 2 messages are
+    /// refused with 0x97 (before 5.0: not acknowledged), and nothing is retained.
+    StorageFull(bool),
     /// Publish as the broker itself. The shard must be the owner of the topic.
     Publish {
         /// The message.
@@ -323,6 +359,13 @@ pub enum Event {
         client_id: Box<str>,
         /// Messages waiting.
         queued: u32,
+    },
+    /// A session ended with messages of Shared Subscriptions on disk, which no other member gets.
+    SharedBacklogLost {
+        /// The session's client.
+        client_id: Box<str>,
+        /// Messages on disk, shared or not.
+        messages: u64,
     },
     /// A client does not read what it asked for: QoS 0 messages are dropped. Said once until it
     /// caught up.

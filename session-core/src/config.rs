@@ -139,6 +139,11 @@ pub struct Limits {
     pub session_queue_bytes_max: u64,
     /// What happens beyond these two.
     pub session_queue_full: QueueFull,
+    /// Messages that wait in memory for one connected session whose queue is in the log; the rest
+    /// is on disk only. A session without a connection keeps a sixteenth. At least one.
+    pub session_resident_max: u32,
+    /// Bytes of those messages, if it is more than one.
+    pub session_resident_bytes_max: u64,
     /// Publishes of one connection that are not acknowledged yet, or of all that wait inside the
     /// shard, before a publisher is paused.
     pub publishes_in_flight_max: u32,
@@ -173,6 +178,8 @@ impl Default for Limits {
             session_queue_max: 10_000,
             session_queue_bytes_max: 16 * 1024 * 1024,
             session_queue_full: QueueFull::DropOldest,
+            session_resident_max: 1024,
+            session_resident_bytes_max: 256 * 1024,
             publishes_in_flight_max: 4096,
             link_in_flight_max: 8192,
             deliveries_per_turn_max: 10_000,

@@ -56,6 +56,26 @@ pub struct Ticket(pub u64);
 #[cfg_attr(not(feature = "model"), derive(Hash))]
 pub struct CommitSeq(pub u64);
 
+/// The place of a message in the queue of its session. Places are given in order, and none twice
+/// while anything remembers the first use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(not(feature = "model"), derive(Hash))]
+pub struct Place {
+    /// Counted from 1.
+    pub number: u64,
+    /// Bytes of all messages up to this one, itself included: the difference of two places tells
+    /// what lies between them, wherever that is kept.
+    pub end: u64,
+}
+
+impl Place {
+    /// The place behind this one for a message of so many bytes.
+    #[must_use]
+    pub const fn next(self, bytes: u64) -> Self {
+        Self { number: self.number.saturating_add(1), end: self.end.saturating_add(bytes) }
+    }
+}
+
 /// Who owns what: sessions by Client Identifier, topics by their first levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ShardMap {

@@ -54,13 +54,13 @@ mod shard;
 
 pub use access::{Action, Grants, Rule};
 pub use api::{
-    Answer, Cause, Command, Effect, Effects, Event, Input, Origin, Principal, Reply, Request,
-    Transport,
+    Answer, Cause, Command, Effect, Effects, Event, Input, Load, Loaded, Origin, Principal, Reply,
+    Request, Transport,
 };
 pub use config::{Authentication, Features, Limits, QueueFull, ShardConfig};
-pub use ids::{CommitSeq, ConnId, ShardId, ShardMap, Ticket, Time};
+pub use ids::{CommitSeq, ConnId, Place, ShardId, ShardMap, Ticket, Time};
 pub use shard::{
     Declined, Delivery, Extra, Flight, Ids, MsgId, Offer, Publication, Queued, Record, Retained,
     SessionId, SessionRef, Shard, ShardMsg, Shared, Source, Subscription, Target, View, Violation,
-    repartition,
+    repartition, topic_mark,
 };

@@ -9,7 +9,7 @@ mod subscribe;
 mod wire;
 
 pub(crate) use header::Header;
-pub(crate) use properties::message_properties;
+pub(crate) use properties::{judged_message_properties, message_properties};
 
 use crate::{DecodeError, Packet, PacketType, ProtocolVersion, Sender};
 

@@ -92,11 +92,17 @@ pub(super) fn carried(
 
 /// The properties of a message that was laid out, whose bytes were judged before.
 pub(crate) fn message_properties(raw: &[u8]) -> Properties {
+    let judged = judged_message_properties(raw);
+    debug_assert!(judged.is_some(), "a layout holds valid properties");
+    judged.unwrap_or_default()
+}
+
+/// The properties of a message in bytes that may be anything; `None` if they are not valid.
+pub(crate) fn judged_message_properties(raw: &[u8]) -> Option<Properties> {
     let mut list = Properties::new();
     let place = Place::Packet(PacketType::Publish, Sender::Server);
-    let judged = scan(raw, place, |_, _, id, value| list.extend(id.with_value(value)));
-    debug_assert!(judged.is_ok(), "a layout holds valid properties");
-    list
+    scan(raw, place, |_, _, id, value| list.extend(id.with_value(value))).ok()?;
+    Some(list)
 }
 
 /// Judges the properties in `raw` one by one and shows each to `visit` with where it starts and

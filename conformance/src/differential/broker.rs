@@ -28,6 +28,7 @@ impl Broker {
         let address = free_address()?;
         let mut command = Command::new(binary);
         command.args(["--listen", &format!("tcp://{address}"), "--log-level", "error"]);
+        command.args(["--durability", "memory"]);
         command.args(["--workers", &workers.to_string()]);
         Self::start(command, address, None)
     }

@@ -66,11 +66,11 @@ fn on(shard: u16, shards: u16, session: bool) -> &'static str {
 }
 
 /// Reviewed numbers of states: a model that is pruned by accident has another one.
-const STATES: [(&str, usize); 25] = [
+const STATES: [(&str, usize); 26] = [
     ("qos-1-reconnect", 36_165),
     ("qos-2-reconnect", 67_560),
-    ("qos-1-crash", 12_201),
-    ("qos-2-crash", 15_575),
+    ("qos-1-crash", 12_619),
+    ("qos-2-crash", 15_721),
     ("two-identifiers", 367_700),
     ("receive-maximum-1", 130_820),
     ("receive-maximum-2", 353_142),
@@ -78,7 +78,7 @@ const STATES: [(&str, usize); 25] = [
     ("session-expiry", 252_022),
     ("retained", 555_462),
     ("shared-death", 88_700),
-    ("crash-subscribe", 31_881),
+    ("crash-subscribe", 32_558),
     ("acknowledgement-order", 12_642),
     ("two-shards", 223_346),
     ("three-shards", 18_675),
@@ -92,6 +92,7 @@ const STATES: [(&str, usize); 25] = [
     ("unsubscribe-again", 29_052),
     ("more-shards", 5_332),
     ("fewer-shards", 2_788),
+    ("backlog", 23_319),
 ];
 
 const Q1: Letter = Letter::new(0, QoS::AtLeastOnce);
@@ -125,6 +126,7 @@ pub fn all() -> Vec<Model> {
         unsubscribe_again(),
         map_change(1, 2, "QoS 2 across a crash, and more shards after it"),
         map_change(3, 1, "QoS 2 across a crash, and fewer shards after it"),
+        backlog(),
     ]
 }
 
@@ -158,6 +160,20 @@ fn qos_1_crash() -> Model {
     Model {
         sights: &[Sight::QoS1Delivered, Sight::SentAgain, Sight::Resumed, Sight::RecordsLost],
         ..model("qos-1-crash", "QoS 1 across a crash between any two records", setup)
+    }
+}
+
+fn backlog() -> Model {
+    let mut setup = pair(&[Q1], QoS::AtLeastOnce);
+    setup.durable = true;
+    setup.limits.session_resident_max = 1;
+    setup.clients[1].receive_maximum = 1;
+    // The first message waits in memory for who is away, the others on disk.
+    setup.prelude.push(Op::Drop { client: 1 });
+    setup.budget = Budget { publishes: 2, crashes: 1, ..Budget::default() };
+    Model {
+        sights: &[Sight::QoS1Delivered, Sight::BacklogLoaded, Sight::Resumed, Sight::RecordsLost],
+        ..model("backlog", "messages on disk only, across a crash", setup)
     }
 }
 

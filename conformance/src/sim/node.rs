@@ -208,6 +208,9 @@ impl Node {
                 }
                 return Ok(None);
             }
+            Effect::Load(load) => {
+                return Err(self.violation(&format!("it looks for more than it has: {load:?}")));
+            }
             Effect::Reply { .. } | Effect::Note(_) => return Ok(None),
         }))
     }

@@ -15,6 +15,9 @@ impl Universe {
             if self.is_due(node) {
                 ops.push(Op::Tick { shard });
             }
+            if !node.loads.is_empty() {
+                ops.push(Op::Load { shard });
+            }
             // The disk is durable through any batch: a step at a time reaches all.
             if node.undurable() > 0 {
                 ops.push(Op::Persist { shard, records: 1 });
@@ -114,6 +117,9 @@ impl Universe {
             }
             if node.undurable() > 0 {
                 return Some(Op::Persist { shard: index as u8, records: 0 });
+            }
+            if !node.loads.is_empty() {
+                return Some(Op::Load { shard: index as u8 });
             }
         }
         let owing = self.clients.iter().position(|c| c.online && !c.owed.is_empty())?;

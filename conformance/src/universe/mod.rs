@@ -10,6 +10,7 @@ mod fingerprint;
 mod node;
 mod op;
 mod oracle;
+mod paper;
 mod setup;
 mod step;
 
@@ -17,13 +18,13 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     hash::{Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use codec::{Connect, Packet};
 use session_core::{ConnId, ShardId, ShardMsg, Time, model};
 
-use self::{client::Client, node::Node, oracle::Oracle};
+use self::{client::Client, node::Node, oracle::Oracle, paper::Paper};
 pub use self::{
     fingerprint::{Fingerprinter, fingerprint},
     op::Op,
@@ -88,6 +89,8 @@ pub struct Universe {
     setup: Arc<Setup>,
     now: Time,
     nodes: Vec<Node>,
+    /// The store, if the disk of this world is a faulty one. Worlds that are cloned have none.
+    paper: Option<Arc<Mutex<Paper>>>,
     /// How often the broker was started.
     lives: usize,
     /// What is under way between two shards, in order; no empty queue.
@@ -115,6 +118,7 @@ impl Universe {
         let mut universe = Self {
             now: BEGINNING,
             nodes: Vec::new(),
+            paper: setup.paper.map(|seed| Arc::new(Mutex::new(Paper::new(seed)))),
             lives: 0,
             mail: BTreeMap::new(),
             links: Vec::new(),

@@ -38,6 +38,8 @@ pub enum Op {
     Tell { mail: u8 },
     /// A shard's log is durable so many records further; 0 is all of them.
     Persist { shard: u8, records: u8 },
+    /// The oldest question of a shard about what is on its disk only is answered.
+    Load { shard: u8 },
     /// A shard is called because its time has come or work is left.
     Tick { shard: u8 },
     /// Time passes until the next deadline of any shard.
@@ -68,6 +70,7 @@ impl fmt::Display for Op {
             Self::HangUp { link } => write!(f, "hangup {link}"),
             Self::Tell { mail } => write!(f, "tell {mail}"),
             Self::Persist { shard, records } => write!(f, "persist {shard} {records}"),
+            Self::Load { shard } => write!(f, "load {shard}"),
             Self::Tick { shard } => write!(f, "tick {shard}"),
             Self::Advance => write!(f, "advance"),
             Self::Crash { survive } => write!(f, "crash {survive}"),
@@ -98,6 +101,7 @@ impl FromStr for Op {
             ("hangup", &[link]) => Self::HangUp { link },
             ("tell", &[mail]) => Self::Tell { mail },
             ("persist", &[shard, records]) => Self::Persist { shard, records },
+            ("load", &[shard]) => Self::Load { shard },
             ("tick", &[shard]) => Self::Tick { shard },
             ("advance", []) => Self::Advance,
             ("crash", &[survive]) => Self::Crash { survive },

@@ -18,6 +18,9 @@ pub struct Setup {
     pub doors: Vec<u16>,
     /// Whether the broker keeps a log, so that crashes lose nothing that it acknowledged.
     pub durable: bool,
+    /// The disk is a simulated one that fails as disks do, with faults drawn from this seed; otherwise it
+    /// loses whole calls of a shard and nothing else.
+    pub paper: Option<u64>,
     /// The broker's limits.
     pub limits: Limits,
     /// Bytes that a socket takes before its client has to read.
@@ -206,6 +209,7 @@ impl Setup {
             shards_later: Vec::new(),
             doors: vec![0],
             durable: false,
+            paper: None,
             limits,
             credit: 1 << 20,
             topics: vec!["t"],

@@ -1,6 +1,9 @@
 //! What an operation does.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use codec::{
     Connect, Disconnect, Frame, Framer, Message, Packet, Properties, Property, ProtocolVersion,
@@ -15,7 +18,8 @@ use session_core::{
 use super::{
     Clean, Finding, Link, Op, Place, Sight, Universe, Wish,
     client::payload_number,
-    node::Node,
+    node::{Node, disk_of},
+    paper::Paper,
     setup::{Letter, Setup, WillPlan},
 };
 
@@ -30,15 +34,16 @@ impl Universe {
         let map = ShardMap::new(self.setup.shards_after(self.lives), 1);
         self.lives += 1;
         let is_same = disks.len() == usize::from(map.shards());
-        let mut dealt = if is_same { Vec::new() } else { repartition(&disks, map) }.into_iter();
+        // The first time there is nothing to deal.
+        let is_first = disks.is_empty();
+        let dealt = if is_same || is_first { Vec::new() } else { repartition(&disks, map) };
+        let mut dealt = dealt.into_iter();
         let mut disks = disks.into_iter();
         let mut started = Vec::new();
         for id in map.all() {
-            let mut config = ShardConfig::new(id, map);
-            config.durable = self.setup.durable;
-            config.limits = self.setup.limits.clone();
+            let config = self.config(id, map);
             let disk = disks.next().filter(|_| is_same).unwrap_or_else(|| {
-                let mut disk = Shard::new(config.clone());
+                let mut disk = Shard::new(disk_of(&config));
                 dealt.next().unwrap_or_default().into_iter().for_each(|one| disk.recover(one));
                 disk
             });
@@ -46,7 +51,30 @@ impl Universe {
             self.nodes.push(node);
             started.push((id, effects));
         }
+        if let (1, Some(paper)) = (self.lives, &self.paper) {
+            locked(paper).begin(map)?;
+        }
         started.into_iter().try_for_each(|(id, effects)| self.carry_out(id, effects))
+    }
+
+    /// Starts shards with what the store gave back, each with its plain log.
+    fn start_found(&mut self, map: ShardMap, found: Vec<(Shard, Shard)>) -> Result<(), Finding> {
+        self.lives += 1;
+        let mut started = Vec::new();
+        for (id, (shard, disk)) in map.all().zip(found) {
+            let config = self.config(id, map);
+            let (node, effects) = Node::start_with(config, shard, disk, self.now)?;
+            self.nodes.push(node);
+            started.push((id, effects));
+        }
+        started.into_iter().try_for_each(|(id, effects)| self.carry_out(id, effects))
+    }
+
+    fn config(&self, id: ShardId, map: ShardMap) -> ShardConfig {
+        let mut config = ShardConfig::new(id, map);
+        config.durable = self.setup.durable;
+        config.limits = self.setup.limits.clone();
+        config
     }
 
     /// Does one thing; `false` if it is impossible at this moment, which changes nothing.
@@ -69,6 +97,7 @@ impl Universe {
             Op::HangUp { link } => self.hang_up(link),
             Op::Tell { mail } => self.tell(mail),
             Op::Persist { shard, records } => self.persist(shard, records),
+            Op::Load { shard } => self.load(shard),
             Op::Tick { shard } => self.tick(shard),
             Op::Advance => self.advance(),
             Op::Crash { survive } => self.crash(survive),
@@ -453,8 +482,24 @@ impl Universe {
             return Ok(false);
         }
         let batches = if records == 0 { most } else { usize::from(records) };
+        if let Some(paper) = &self.paper {
+            locked(paper).persist(ShardId(at as u16), &self.nodes[at].tail(batches))?;
+        }
         let through = self.nodes[at].persist(batches);
         self.input(ShardId(at as u16), Input::Persisted { through })?;
+        Ok(true)
+    }
+
+    fn load(&mut self, shard: u8) -> Step {
+        let shard = usize::from(shard) % self.nodes.len();
+        let Some(loaded) = self.nodes[shard].answer() else { return Ok(false) };
+        if let Some(paper) = &self.paper {
+            locked(paper).check_load(ShardId(shard as u16), &loaded.load, &loaded)?;
+        }
+        if !loaded.messages.is_empty() {
+            self.oracle.sights |= Sight::BacklogLoaded.bit();
+        }
+        self.input(ShardId(shard as u16), Input::Loaded(Box::new(loaded)))?;
         Ok(true)
     }
 
@@ -494,11 +539,19 @@ impl Universe {
         self.oracle.crashed(lost, self.now);
         let survived = survive > 0 && self.nodes.iter().any(|node| node.undurable() > 0);
         self.oracle.sights |= if survived { Sight::RecordsSurvived.bit() } else { 0 };
-        let nodes = std::mem::take(&mut self.nodes).into_iter();
-        let disks: Result<Vec<Shard>, Finding> =
-            nodes.map(|node| node.crash(usize::from(survive))).collect();
+        let nodes = std::mem::take(&mut self.nodes);
         let before = self.setup.shards_after(self.lives - 1);
-        self.start_nodes(disks?)?;
+        if let Some(paper) = self.paper.clone() {
+            let map = ShardMap::new(self.setup.shards_after(self.lives), 1);
+            let config = |id| self.config(id, map);
+            let found = locked(&paper).crash(nodes, usize::from(survive), map, config)?;
+            self.start_found(map, found)?;
+        } else {
+            let nodes = nodes.into_iter();
+            let disks: Result<Vec<Shard>, Finding> =
+                nodes.map(|node| node.crash(usize::from(survive))).collect();
+            self.start_nodes(disks?)?;
+        }
         if self.nodes.len() != usize::from(before) {
             self.oracle.sights |= Sight::Repartitioned.bit();
         }
@@ -548,6 +601,7 @@ impl Universe {
                 Effect::Tell { to, msg } => {
                     self.mail.entry((from, to)).or_default().push_back(*msg);
                 }
+                Effect::Load(load) => self.nodes[usize::from(from.0)].loads.push_back(*load),
                 Effect::Ask { .. }
                 | Effect::Persist { .. }
                 | Effect::Reply { .. }
@@ -589,6 +643,11 @@ impl Universe {
         }
         Ok(())
     }
+}
+
+/// Nothing panics while it is held, so that its poison says nothing.
+fn locked(paper: &Mutex<Paper>) -> MutexGuard<'_, Paper> {
+    paper.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Takes one from what is left of a budget; `false` if nothing is.

@@ -69,6 +69,11 @@ impl Worker {
                 self.services.append(seq, record);
                 self.uncommitted = Some(seq);
             }
+            Effect::Load(load) => {
+                if let Some(loaded) = self.services.load(*load) {
+                    self.inputs.push_back(Input::Loaded(loaded));
+                }
+            }
             Effect::Tell { to, msg } => self.post(to, Post::Told(msg)),
             Effect::Ask { ticket, request } => {
                 if let Some(answer) = self.services.ask(ticket, request) {

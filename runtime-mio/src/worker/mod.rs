@@ -7,7 +7,9 @@ mod output;
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use mio::{Events, Poll, Token};
-use session_core::{Command, CommitSeq, ConnId, Effects, Input, Shard, ShardConfig, Ticket, Time};
+use session_core::{
+    Command, CommitSeq, ConnId, Effects, Input, Record, Shard, ShardConfig, Ticket, Time,
+};
 
 use crate::{
     Services,
@@ -96,14 +98,17 @@ impl Worker {
         poll: Poll,
         mailbox: Mailbox,
         services: Box<dyn Services>,
+        log: Vec<Record>,
     ) -> Self {
+        let mut shard = Shard::new(config.shard.clone());
+        log.into_iter().for_each(|record| shard.recover(record));
         Self {
             clock,
             poll,
             mailbox,
             services,
             now: clock.now(),
-            shard: Shard::new(config.shard.clone()),
+            shard,
             effects: Effects::new(),
             inputs: VecDeque::new(),
             connections: Connections::default(),
@@ -180,6 +185,7 @@ impl Worker {
                 Mail::Answer(ticket, answer) => self.handle(Input::Answer { ticket, answer }),
                 Mail::Command(ticket, command) => self.handle(Input::Command { ticket, command }),
                 Mail::Persisted(through) => self.handle(Input::Persisted { through }),
+                Mail::Loaded(loaded) => self.handle(Input::Loaded(loaded)),
                 Mail::Shutdown => self.shut_down(),
             }
         }

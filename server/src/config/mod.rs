@@ -2,16 +2,18 @@
 
 mod reader;
 
-use std::num::NonZeroU16;
+use std::{num::NonZeroU16, path::PathBuf};
 
 use codec::QoS;
 use session_core::{Features, Limits, QueueFull};
 
 use crate::{
-    cli::{Arguments, LogLevel, WORKERS_MAX},
+    cli::{Arguments, DurabilityMode as Mode, LogLevel, WORKERS_MAX},
     listen::{Asker, ListenUrl},
 };
 use reader::{Choice, Section};
+
+pub(crate) use crate::cli::DurabilityMode;
 
 /// What an operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,10 +26,42 @@ pub(crate) struct Config {
     pub(crate) workers: Option<NonZeroU16>,
     /// How much is logged.
     pub(crate) log_level: LogLevel,
+    /// What is kept on disk, and how.
+    pub(crate) store: StoreConfig,
     /// What is bounded.
     pub(crate) limits: Limits,
     /// What is switched on.
     pub(crate) features: Features,
+}
+
+/// What is kept on disk, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoreConfig {
+    /// Where; made if it is not there.
+    pub(crate) data_dir: PathBuf,
+    /// When what was written becomes durable.
+    pub(crate) durability: Mode,
+    /// With `interval`: at least this often, milliseconds.
+    pub(crate) interval_ms: u64,
+    /// Damage forbids a start, instead of being set aside.
+    pub(crate) repair_refuses: bool,
+    /// Bytes of the file system that are left free: below, messages are refused.
+    pub(crate) reserve_bytes: u64,
+    /// Killing the broker shall do what a power failure would; for tests.
+    pub(crate) lose_unsynced: bool,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: "cairnmq-data".into(),
+            durability: Mode::Sync,
+            interval_ms: 1000,
+            repair_refuses: false,
+            reserve_bytes: 32 * 1024 * 1024,
+            lose_unsynced: false,
+        }
+    }
 }
 
 impl Default for Config {
@@ -37,6 +71,7 @@ impl Default for Config {
             allow_anonymous: false,
             workers: None,
             log_level: LogLevel::default(),
+            store: StoreConfig::default(),
             limits: Limits::default(),
             features: Features::default(),
         }
@@ -61,6 +96,10 @@ impl Config {
         }
         self.allow_anonymous |= arguments.allow_anonymous;
         self.workers = arguments.workers.or(self.workers);
+        self.store.data_dir =
+            arguments.data_dir.unwrap_or_else(|| std::mem::take(&mut self.store.data_dir));
+        self.store.lose_unsynced = arguments.lose_unsynced;
+        self.store.durability = arguments.durability.unwrap_or(self.store.durability);
         self.log_level = arguments.log_level.unwrap_or(self.log_level);
     }
 
@@ -83,6 +122,7 @@ impl Config {
         top.number("workers", 1, WORKERS_MAX, &mut workers);
         self.workers = NonZeroU16::new(workers);
         top.table("log", |log| log.choice("level", &mut self.log_level));
+        top.table("store", |section| read_store(section, &mut self.store));
         top.table("limits", |section| read_limits(section, &mut self.limits));
         top.table("features", |section| read_features(section, &mut self.features));
     }
@@ -115,6 +155,8 @@ fn read_limits(section: &mut Section<'_, '_>, limits: &mut Limits) {
         session_queue_max,
         session_queue_bytes_max,
         session_queue_full,
+        session_resident_max,
+        session_resident_bytes_max,
         publishes_in_flight_max,
         link_in_flight_max,
         deliveries_per_turn_max,
@@ -143,9 +185,48 @@ fn read_limits(section: &mut Section<'_, '_>, limits: &mut Limits) {
     section.number("session_queue_max", 0, u32::MAX, session_queue_max);
     section.number("session_queue_bytes_max", 0, u64::MAX, session_queue_bytes_max);
     section.choice("session_queue_full", session_queue_full);
+    section.number("session_resident_max", 1, u32::MAX, session_resident_max);
+    section.number("session_resident_bytes_max", 0, u64::MAX, session_resident_bytes_max);
     section.number("publishes_in_flight_max", 1, u32::MAX, publishes_in_flight_max);
     section.number("link_in_flight_max", 1, u32::MAX, link_in_flight_max);
     section.number("deliveries_per_turn_max", 1, u32::MAX, deliveries_per_turn_max);
+}
+
+fn read_store(section: &mut Section<'_, '_>, store: &mut StoreConfig) {
+    let StoreConfig {
+        data_dir,
+        durability,
+        interval_ms,
+        repair_refuses,
+        reserve_bytes,
+        lose_unsynced: _,
+    } = store;
+    if let Some((path, _)) = section.string("data_dir") {
+        *data_dir = path.into();
+    }
+    section.choice("durability", durability);
+    section.number("interval_ms", 1, 3_600_000, interval_ms);
+    let mut repair = if *repair_refuses { Repair::Refuse } else { Repair::Quarantine };
+    section.choice("repair", &mut repair);
+    *repair_refuses = repair == Repair::Refuse;
+    section.number("reserve_bytes", 0, u64::MAX, reserve_bytes);
+}
+
+/// What to do about damage.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repair {
+    Quarantine,
+    Refuse,
+}
+
+impl Choice for Repair {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("quarantine", Self::Quarantine), ("refuse", Self::Refuse)];
+}
+
+impl Choice for Mode {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("sync", Self::Sync), ("interval", Self::Interval), ("memory", Self::Memory)];
 }
 
 fn read_features(section: &mut Section<'_, '_>, features: &mut Features) {
@@ -211,6 +292,13 @@ mod tests {
             [log]
             level = "debug"
 
+            [store]
+            data_dir = "/var/lib/cairnmq"
+            durability = "interval"
+            interval_ms = 50
+            repair = "refuse"
+            reserve_bytes = 1
+
             [limits]
             packet_bytes_max = 1_000
             session_queue_full = "reject"
@@ -228,6 +316,15 @@ mod tests {
         assert!(config.allow_anonymous);
         assert_eq!(config.workers, NonZeroU16::new(3));
         assert_eq!(config.log_level, LogLevel::Debug);
+        let store = StoreConfig {
+            data_dir: "/var/lib/cairnmq".into(),
+            durability: Mode::Interval,
+            interval_ms: 50,
+            repair_refuses: true,
+            reserve_bytes: 1,
+            lose_unsynced: false,
+        };
+        assert_eq!(config.store, store);
         let limits = Limits {
             packet_bytes_max: 1000,
             session_queue_full: QueueFull::Reject,

@@ -31,16 +31,17 @@ impl Shard {
             Stage::Released => true,
         };
         let exchange = self.sessions.get_mut(session).and_then(|session| {
-            session.exchange(packet_id).map(|exchange| (is_qos2(exchange), exchange.stage.clone()))
+            let exchange = session.exchange(packet_id)?;
+            Some((is_qos2(exchange), exchange.stage.clone(), exchange.place))
         });
         match exchange {
-            Some((true, Stage::Published(_))) if ack.reason.is_error() => {
+            Some((true, Stage::Published(_), _)) if ack.reason.is_error() => {
                 self.end_exchange(cx, session, packet_id, is_qos2);
             }
-            Some((true, stage)) => {
+            Some((true, stage, place)) => {
                 if stage != Stage::Released {
                     if self.logs(session) {
-                        self.log(cx, Record::Received { session, packet_id });
+                        self.log(cx, Record::Received { session, packet_id, place });
                     }
                     self.apply_received(session, packet_id);
                 }
@@ -50,7 +51,7 @@ impl Shard {
                 self.send_ack(cx, id, AckKind::PubRel, packet_id, ReasonCode::Success);
             }
             // PUBREC for a QoS 1 delivery acknowledges nothing.
-            Some((false, _)) => {}
+            Some((false, ..)) => {}
             None if ack.reason.is_error() => {}
             None => {
                 let reason = ReasonCode::PacketIdentifierNotFound;
@@ -75,11 +76,13 @@ impl Shard {
     ) {
         //= [MQTT-4.3.3-5]
         let Some(session) = self.sessions.get_mut(id) else { return };
-        if !session.exchange(packet_id).is_some_and(|exchange| fits(exchange)) {
+        let Some(exchange) = session.exchange(packet_id) else { return };
+        if !fits(exchange) {
             return;
         }
+        let place = exchange.place;
         if self.logs(id) {
-            self.log(cx, Record::Acknowledged { session: id, packet_id });
+            self.log(cx, Record::Acknowledged { session: id, packet_id, place });
         }
         self.apply_acknowledged(id, packet_id);
         self.pump(cx, id);

@@ -81,6 +81,13 @@ impl Shard {
         )?;
         let qos0 = bytes(&session.queue_qos0.messages);
         ensure(session.queue_qos0.bytes == qos0, "queued QoS 0 bytes equal a recount")?;
+        ensure(!session.is_behind() || self.logs(id), "only what is logged is left to the disk")?;
+        let places = session.queue.messages.iter().map(|queued| queued.place);
+        let last = session.queue.messages.back().map(|queued| queued.place);
+        let is_ordered = places.is_sorted_by(|a, b| a.number < b.number)
+            && last.is_none_or(|last| last.number <= session.loaded.number)
+            && session.loaded.number <= session.last.number;
+        ensure(is_ordered, "places are in the order of the queue")?;
         let held =
             session.inbound.values().fold(0, |sum: u64, one| sum.saturating_add(one.bytes()));
         ensure(session.inbound_bytes == held, "held bytes equal a recount")?;
@@ -134,7 +141,9 @@ impl Shard {
         let room = session.window_used < conn.window
             && session.free_packet_id(self.config.limits.packet_id_max).is_some();
         let stalled = room && !(session.queue.is_empty() && session.unsent == 0);
-        ensure(!stalled, "a message does not wait for an open window")
+        ensure(!stalled, "a message does not wait for an open window")?;
+        let missed = room && session.is_behind() && !session.loading;
+        ensure(!missed, "a backlog is asked for when there is room")
     }
 
     fn check_names(&self) -> Result<(), Violation> {
@@ -286,6 +295,18 @@ mod tests {
             ("a session is found by its Client Identifier", |s| s.by_client.clear()),
             ("queued bytes equal a recount", |s| only(s).queue.bytes = 0),
             ("queued QoS 0 bytes equal a recount", |s| only(s).queue_qos0.bytes = 9),
+            ("only what is logged is left to the disk", |s| {
+                only(s).last = only(s).last.next(1);
+            }),
+            ("places are in the order of the queue", |s| {
+                only(s).queue.messages[0].place.number = 9;
+            }),
+            ("a backlog is asked for when there is room", |s| {
+                s.config.durable = true;
+                only(s).queue = Default::default();
+                only(s).last = only(s).last.next(1);
+                s.conns.get_mut(CONN).expect("open").window = 2;
+            }),
             ("held bytes equal a recount", |s| only(s).inbound_bytes = 9),
             ("a session and its connection know each other", |s| {
                 s.conns.remove(CONN);

@@ -169,7 +169,9 @@ impl Shard {
         if let Some(ends) = session.ends {
             self.timers.remove(&(ends, Timer::Session(id)));
         }
-        let Session { subscriptions, queue, exchanges, .. } = *session;
+        let on_disk = session.last.number.saturating_sub(session.loaded.number);
+        let Session { client_id, subscriptions, queue, exchanges, .. } = *session;
+        let has_shares = subscriptions.iter().any(|(filter, _)| filter.starts_with("$share/"));
         if !seeded!(KeepsIndexOfEnded) {
             self.unsubscribe_ended(cx, id, subscriptions.into_keys());
         }
@@ -183,6 +185,10 @@ impl Shard {
         }
         for queued in queue.messages {
             self.reoffer(cx, queued);
+        }
+        if has_shares && on_disk > 0 {
+            let lost = Event::SharedBacklogLost { client_id, messages: on_disk };
+            cx.out.push(Effect::Note(Box::new(lost)));
         }
     }
 

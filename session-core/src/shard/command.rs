@@ -19,6 +19,10 @@ impl Shard {
         let reply = match command {
             Command::Disconnect { client_id, reason } => self.kick(cx, &client_id, reason),
             Command::Shutdown => self.shut_down(cx),
+            Command::StorageFull(full) => {
+                self.storage_full = full;
+                Reply::Done
+            }
             Command::Publish { message, qos, retain } => {
                 let publication = Publication {
                     message,

@@ -14,7 +14,7 @@ use super::{
     session::{Extra, Ids, Queued, Shared, Stage, expiry_left_s},
     table::SessionId,
 };
-use crate::{Effect, Event, QueueFull, Time};
+use crate::{Effect, Event, Place, QueueFull, Time};
 
 /// How a PUBLISH goes out.
 #[derive(Clone, Copy)]
@@ -31,8 +31,8 @@ impl Shard {
         //= [MQTT-4.9.0-3]
         let session = self.sessions.get(id).ok_or(false)?;
         let conn = session.conn.and_then(|conn| self.conns.get(conn)).ok_or(false)?;
-        let window_open = qos == QoS::AtMostOnce
-            || (session.queue.is_empty() && session.window_used < conn.window);
+        let window_open =
+            qos == QoS::AtMostOnce || (session.waiting() == 0 && session.window_used < conn.window);
         if window_open && conn.credit > 0 { Ok(()) } else { Err(true) }
     }
 
@@ -57,6 +57,7 @@ impl Shard {
             qos: of.qos.min(target.qos),
             retain: target.retain,
             at: of.at,
+            place: Place::default(),
             extra,
         };
         if queued.qos == QoS::AtMostOnce {
@@ -110,7 +111,7 @@ impl Shard {
     ) -> bool {
         //= [MQTT-3.1.2-5 of 3.1.1]
         let Some(session) = self.sessions.get_mut(id) else { return true };
-        if session.queue.is_full(&queued.message, &self.config.limits) {
+        if session.is_full(&queued.message, &self.config.limits) {
             self.report_full(cx, id);
             if self.config.limits.session_queue_full == QueueFull::Reject
                 || !self.make_room(cx, id, &queued)
@@ -127,9 +128,11 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_>,
         id: SessionId,
-        queued: Queued,
+        mut queued: Queued,
         source: Option<Source>,
     ) {
+        let Some(session) = self.sessions.get(id) else { return };
+        queued.place = session.last.next(queued.bytes());
         // What does not survive a crash need not know what comes again after one.
         let source = source.filter(|_| self.logs(id));
         if self.logs(id) {
@@ -144,7 +147,7 @@ impl Shard {
         if !session.reported {
             session.reported = true;
             let client_id = session.client_id.clone();
-            let queued = u32::try_from(session.queue.len()).unwrap_or(u32::MAX);
+            let queued = u32::try_from(session.waiting()).unwrap_or(u32::MAX);
             cx.out.push(Effect::Note(Box::new(Event::QueueFull { client_id, queued })));
         }
     }
@@ -156,21 +159,29 @@ impl Shard {
         if bytes > self.config.limits.session_queue_bytes_max {
             return false;
         }
-        while let Some(session) = self.sessions.get(id) {
-            if !session.queue.is_full(&queued.message, &self.config.limits) {
+        while let Some(session) = self.sessions.get_mut(id) {
+            if !session.is_full(&queued.message, &self.config.limits) {
                 return true;
             }
             if session.queue.is_empty() {
-                return false;
+                if !session.is_behind() {
+                    return false;
+                }
+                // The oldest are on disk only: they make room once they are known.
+                session.overdue = session.overdue.saturating_add(1);
+                self.load(cx, id);
+                return true;
             }
             self.drop_first(cx, id);
         }
         false
     }
 
-    fn drop_first(&mut self, cx: &mut Cx<'_>, id: SessionId) {
+    pub(super) fn drop_first(&mut self, cx: &mut Cx<'_>, id: SessionId) {
+        let first = self.sessions.get(id).and_then(|session| session.queue.messages.front());
+        let Some(place) = first.map(|queued| queued.place) else { return };
         if self.logs(id) {
-            self.log(cx, Record::Dropped { session: id });
+            self.log(cx, Record::Dropped { session: id, place });
         }
         self.apply_dropped(id);
     }
@@ -178,6 +189,7 @@ impl Shard {
     /// Sends what waits for a session, as far as its window and its socket have room.
     pub(super) fn pump(&mut self, cx: &mut Cx<'_>, id: SessionId) {
         while self.resend_next(cx, id) || self.send_next(cx, id) || self.send_next_qos0(cx, id) {}
+        self.refill(cx, id);
     }
 
     /// Sends the next unfinished exchange of an earlier connection again, in its order and with
@@ -199,7 +211,8 @@ impl Shard {
             !exchange.sent && (window_open || matches!(exchange.stage, Stage::Released))
         });
         let Some(exchange) = next else { return false };
-        let (packet_id, stage) = (exchange.packet_id, exchange.stage.clone());
+        let (packet_id, place) = (exchange.packet_id, exchange.place);
+        let stage = exchange.stage.clone();
         let too_large = matches!(&stage, Stage::Published(queued) if !fits(conn, queued, 0));
         let conn = conn.id;
         session.mark_sent(packet_id);
@@ -207,7 +220,7 @@ impl Shard {
             //= [MQTT-3.1.2-25] this connection takes less than the earlier one did.
             Stage::Published(_) if too_large => {
                 if self.logs(id) {
-                    self.log(cx, Record::Acknowledged { session: id, packet_id });
+                    self.log(cx, Record::Acknowledged { session: id, packet_id, place });
                 }
                 self.apply_acknowledged(id, packet_id);
             }
@@ -249,7 +262,8 @@ impl Shard {
         };
         let queued = queued.clone();
         if self.logs(id) {
-            self.log(cx, Record::Sent { session: id, packet_id });
+            let place = queued.place;
+            self.log(cx, Record::Sent { session: id, packet_id, place });
         }
         self.apply_sent(id, packet_id, true);
         self.send_publish(cx, id, &queued, Sending { packet_id: Some(packet_id), dup: false });

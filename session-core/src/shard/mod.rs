@@ -2,6 +2,7 @@
 
 mod ack;
 mod auth;
+mod backlog;
 mod check;
 mod close;
 mod command;
@@ -35,7 +36,7 @@ pub use self::{
         Target,
     },
     outgoing::Source,
-    record::Record,
+    record::{Record, topic_mark},
     repartition::repartition,
     session::{Extra, Ids, Queued, Shared, Subscription},
     table::SessionId,
@@ -110,6 +111,8 @@ pub struct Shard {
     last_request: u32,
     last_assigned: u64,
     stopping: bool,
+    /// The log has no room for more messages.
+    storage_full: bool,
     /// The last record given to the log, and the last known to be durable.
     committed: CommitSeq,
     persisted: CommitSeq,
@@ -148,6 +151,7 @@ impl Shard {
             last_request: 0,
             last_assigned: 0,
             stopping: false,
+            storage_full: false,
             committed: CommitSeq(0),
             persisted: CommitSeq(0),
             held: VecDeque::new(),
@@ -178,6 +182,7 @@ impl Shard {
             }
             Input::Tick => self.on_tick(cx),
             Input::Persisted { through } => self.on_persisted(cx, through),
+            Input::Loaded(loaded) => self.on_loaded(cx, *loaded),
             Input::Answer { ticket, answer } => self.on_answer(cx, ticket, *answer),
             Input::Command { ticket, command } => self.on_command(cx, ticket, *command),
         }
@@ -381,8 +386,9 @@ impl View<'_> {
 
     /// Messages that wait for sessions, sent ones included.
     pub fn queued(&self) -> usize {
-        self.shard.sessions.iter().fold(0, |sum, (_, session)| {
-            sum.saturating_add(session.queue.len()).saturating_add(session.exchanges.len())
+        self.shard.sessions.iter().fold(0, |sum: usize, (_, session)| {
+            let waiting = usize::try_from(session.waiting()).unwrap_or(usize::MAX);
+            sum.saturating_add(waiting).saturating_add(session.exchanges.len())
         })
     }
 

@@ -68,8 +68,12 @@ impl Shard {
     pub(super) fn release(&mut self, cx: &mut Cx<'_>, session: SessionId, packet_id: PacketId) {
         let message = self.next_outgoing();
         let logged = self.logs(session);
-        if logged {
-            self.log(cx, Record::Released { session, packet_id, message });
+        if logged
+            && let Some(held) =
+                self.sessions.get(session).and_then(|session| session.inbound.get(&packet_id))
+        {
+            let publication = Box::new(held.publication.clone());
+            self.log(cx, Record::Released { session, packet_id, message, publication });
         }
         let Some(held) = self.apply_released(session, packet_id, message) else { return };
         let conn = self.sessions.get(session).and_then(|session| session.conn);

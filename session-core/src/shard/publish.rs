@@ -210,6 +210,9 @@ impl Shard {
         let topic = publication.message.topic();
         self.judge_topic(topic)?;
         let Some(conn) = self.conns.get(id) else { return Err(ReasonCode::UnspecifiedError) };
+        if self.storage_full && publication.qos > QoS::AtMostOnce {
+            return Err(ReasonCode::QuotaExceeded);
+        }
         let allowed = self.config.authentication == Authentication::Anonymous
             || conn.grants.may_publish(
                 publication.message.topic_str(),

@@ -14,7 +14,7 @@ use super::{
     session::{Held, PendingWill, Queued, Session, Stage, Subscription},
     table::SessionId,
 };
-use crate::{CommitSeq, Effect, Time};
+use crate::{CommitSeq, Effect, Place, Time};
 
 /// One change of durable state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,25 +32,33 @@ pub enum Record {
     Subscribed { session: SessionId, filter: Arc<str>, subscription: Subscription },
     /// A subscription was removed.
     Unsubscribed { session: SessionId, filter: Arc<str> },
-    /// A message waits for the session.
+    /// A message waits for the session; its place is higher than any before.
     Enqueued { session: SessionId, queued: Box<Queued>, source: Option<Box<Source>> },
     /// A message that was stored and may come again, and a mark of its topic; occurs
     /// in snapshots.
     Seen { session: SessionId, message: MsgId, topic: u64 },
-    /// The oldest waiting message was dropped, expired or too large.
-    Dropped { session: SessionId },
-    /// The oldest waiting message was sent.
-    Sent { session: SessionId, packet_id: PacketId },
+    /// More messages wait for the session, the last of them at this place, and are loaded when their
+    /// turn comes; occurs in snapshots, behind the messages that are not left out.
+    Backlog { session: SessionId, through: Place },
+    /// The oldest waiting message, at this place, was dropped, expired or too large.
+    Dropped { session: SessionId, place: Place },
+    /// The oldest waiting message, at this place, was sent.
+    Sent { session: SessionId, packet_id: PacketId, place: Place },
     /// An exchange of which only PUBCOMP is missing; occurs in snapshots.
-    Releasing { session: SessionId, packet_id: PacketId },
-    /// PUBREC came.
-    Received { session: SessionId, packet_id: PacketId },
-    /// The exchange is over.
-    Acknowledged { session: SessionId, packet_id: PacketId },
+    Releasing { session: SessionId, packet_id: PacketId, place: Place },
+    /// PUBREC came for the message at this place.
+    Received { session: SessionId, packet_id: PacketId, place: Place },
+    /// The exchange of the message at this place is over.
+    Acknowledged { session: SessionId, packet_id: PacketId, place: Place },
     /// A QoS 2 message came in.
     Held { session: SessionId, packet_id: PacketId, publication: Box<Publication> },
-    /// PUBREL came: the shard owes the message from now on, under this name.
-    Released { session: SessionId, packet_id: PacketId, message: MsgId },
+    /// PUBREL came: the shard owes the held message from now on, under this name.
+    Released {
+        session: SessionId,
+        packet_id: PacketId,
+        message: MsgId,
+        publication: Box<Publication>,
+    },
     /// The shard owes a message.
     Outgoing { message: MsgId, publication: Box<Publication> },
     /// Every receiver has what the shard owed.
@@ -100,25 +108,26 @@ impl Shard {
                     session.seen.insert(message, topic);
                 }
             }
-            Record::Dropped { session } => self.apply_dropped(session),
-            Record::Sent { session, packet_id } => {
+            Record::Backlog { session, through } => self.apply_backlog(session, through),
+            Record::Dropped { session, .. } => self.apply_dropped(session),
+            Record::Sent { session, packet_id, .. } => {
                 self.apply_acknowledged(session, packet_id);
                 self.apply_sent(session, packet_id, false);
             }
-            Record::Releasing { session, packet_id } => {
+            Record::Releasing { session, packet_id, place } => {
                 self.apply_acknowledged(session, packet_id);
                 if let Some(session) = self.sessions.get_mut(session) {
-                    session.resume_release(packet_id);
+                    session.resume_release(packet_id, place);
                 }
             }
-            Record::Received { session, packet_id } => self.apply_received(session, packet_id),
-            Record::Acknowledged { session, packet_id } => {
+            Record::Received { session, packet_id, .. } => self.apply_received(session, packet_id),
+            Record::Acknowledged { session, packet_id, .. } => {
                 self.apply_acknowledged(session, packet_id);
             }
             Record::Held { session, packet_id, publication } => {
                 self.apply_held(session, packet_id, *publication, false);
             }
-            Record::Released { session, packet_id, message } => {
+            Record::Released { session, packet_id, message, .. } => {
                 self.note_used(message);
                 self.apply_released(session, packet_id, message);
             }
@@ -196,6 +205,9 @@ impl Shard {
             session.expiry_s = expiry_s;
             session.ends = ends;
             session.detach();
+            if self.config.durable && session.logged {
+                session.shrink(&self.config.limits);
+            }
         }
     }
 
@@ -230,11 +242,19 @@ impl Shard {
     }
 
     pub(super) fn apply_enqueued(&mut self, id: SessionId, queued: Queued, source: Option<Source>) {
+        let may_leave = self.logs(id);
         if let Some(session) = self.sessions.get_mut(id) {
             if let Some(source) = source {
                 session.remember(source, topic_mark(queued.message.topic()));
             }
-            session.queue.push(queued);
+            session.push(queued, may_leave, &self.config.limits);
+        }
+    }
+
+    fn apply_backlog(&mut self, id: SessionId, through: Place) {
+        let may_leave = self.logs(id);
+        if let Some(session) = self.sessions.get_mut(id).filter(|_| may_leave) {
+            session.last = session.last.max(through);
         }
     }
 
@@ -300,7 +320,7 @@ impl Shard {
 }
 
 /// What a session remembers of a topic: two topics with one mark are as rare as a broken disk.
-pub(super) fn topic_mark(topic: &[u8]) -> u64 {
+pub fn topic_mark(topic: &[u8]) -> u64 {
     crate::ids::hash(topic)
 }
 
@@ -320,14 +340,16 @@ pub(super) fn session_records(id: SessionId, session: &Session) -> Vec<Record> {
         Record::Subscribed { session: id, filter, subscription }
     }));
     for exchange in &session.exchanges {
-        let packet_id = exchange.packet_id;
+        let (packet_id, place) = (exchange.packet_id, exchange.place);
         match &exchange.stage {
             Stage::Published(queued) => {
                 let queued = Box::new(queued.clone());
                 records.push(Record::Enqueued { session: id, queued, source: None });
-                records.push(Record::Sent { session: id, packet_id });
+                records.push(Record::Sent { session: id, packet_id, place });
             }
-            Stage::Released => records.push(Record::Releasing { session: id, packet_id }),
+            Stage::Released => {
+                records.push(Record::Releasing { session: id, packet_id, place });
+            }
         }
     }
     records.extend(
@@ -338,6 +360,9 @@ pub(super) fn session_records(id: SessionId, session: &Session) -> Vec<Record> {
             .map(|queued| (Box::new(queued.clone()), id))
             .map(|(queued, session)| Record::Enqueued { session, queued, source: None }),
     );
+    if session.is_behind() {
+        records.push(Record::Backlog { session: id, through: session.last });
+    }
     records.extend(session.seen.iter().map(|(message, topic)| {
         let (message, topic) = (*message, *topic);
         Record::Seen { session: id, message, topic }

@@ -493,7 +493,8 @@ impl Shard {
             .retained_bytes
             .saturating_sub(old.unwrap_or(0) as u64)
             .saturating_add(publication.message.size() as u64);
-        (old.is_some() || self.retained_count < limits.retained_max)
+        !self.storage_full
+            && (old.is_some() || self.retained_count < limits.retained_max)
             && bytes <= limits.retained_bytes_max
     }
 

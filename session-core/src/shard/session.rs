@@ -16,7 +16,7 @@ use super::{
     outgoing::Source,
     table::SortedList,
 };
-use crate::{ConnId, Limits, ShardId, Time};
+use crate::{ConnId, Limits, Place, ShardId, Time};
 
 /// A subscription as its session knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -98,6 +98,8 @@ pub struct Queued {
     pub retain: bool,
     /// When the broker got the message; its expiry counts from here.
     pub at: Time,
+    /// Its place in the queue; meaningless at QoS 0.
+    pub place: Place,
     /// Rare parts.
     pub extra: Option<Box<Extra>>,
 }
@@ -108,7 +110,7 @@ impl Queued {
         self.extra.as_ref()?.share.as_ref()
     }
 
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         u64::try_from(self.message.size()).unwrap_or(u64::MAX)
     }
 }
@@ -176,6 +178,8 @@ pub(super) enum Stage {
 pub(super) struct Exchange {
     pub(super) packet_id: PacketId,
     pub(super) stage: Stage,
+    /// The place that its message had in the queue.
+    pub(super) place: Place,
     /// Sent on the present connection, so that it takes a place in the receiver's window.
     pub(super) sent: bool,
 }
@@ -241,8 +245,18 @@ pub(super) struct Session {
     /// Places taken in the receiver's window.
     pub(super) window_used: u16,
     pub(super) next_packet_id: u16,
-    /// QoS 1 and 2 messages that wait for their first transmission.
+    /// QoS 1 and 2 messages that wait for their first transmission: the first of them, if there are
+    /// more than memory should hold.
     pub(super) queue: Queue,
+    /// The place given last.
+    pub(super) last: Place,
+    /// What has a place behind this one is on disk only.
+    pub(super) loaded: Place,
+    /// The next part of the backlog is asked for.
+    pub(super) loading: bool,
+    /// So many messages were taken beyond the queue's limits, because the oldest, which make room,
+    /// are on disk only. They are dropped when they are loaded.
+    pub(super) overdue: u32,
     /// QoS 0 messages that wait for the socket.
     pub(super) queue_qos0: Queue,
     /// Stored publications that a crash of their shard would bring again, with their topics.
@@ -269,6 +283,10 @@ impl Session {
             window_used: 0,
             next_packet_id: 1,
             queue: Queue::default(),
+            last: Place::default(),
+            loaded: Place::default(),
+            loading: false,
+            overdue: 0,
             queue_qos0: Queue::default(),
             seen: BTreeMap::new(),
             reported: false,
@@ -308,7 +326,7 @@ impl Session {
 
     pub(super) fn pop(&mut self) -> Option<Queued> {
         let queued = self.queue.pop()?;
-        self.reported &= !self.queue.is_empty();
+        self.reported &= !self.queue.is_empty() || self.is_behind();
         Some(queued)
     }
 
@@ -344,8 +362,9 @@ impl Session {
     pub(super) fn begin_exchange(&mut self, packet_id: PacketId, sent: bool) {
         let Some(queued) = self.pop() else { return };
         self.next_packet_id = packet_id.get().wrapping_add(1);
+        let place = queued.place;
         let stage = Stage::Published(queued);
-        self.exchanges.push_back(Exchange { packet_id, stage, sent });
+        self.exchanges.push_back(Exchange { packet_id, stage, place, sent });
         if sent {
             self.window_used = self.window_used.saturating_add(1);
         } else {
@@ -354,8 +373,10 @@ impl Session {
     }
 
     /// An exchange comes back from a snapshot, PUBREL unacknowledged.
-    pub(super) fn resume_release(&mut self, packet_id: PacketId) {
-        self.exchanges.push_back(Exchange { packet_id, stage: Stage::Released, sent: false });
+    pub(super) fn resume_release(&mut self, packet_id: PacketId, place: Place) {
+        self.note_place(place);
+        let stage = Stage::Released;
+        self.exchanges.push_back(Exchange { packet_id, stage, place, sent: false });
         self.unsent = self.unsent.saturating_add(1);
         self.next_packet_id = packet_id.get().wrapping_add(1);
     }

@@ -15,7 +15,7 @@ use super::{
     session::{Extra, Ids, Queued, Subscription},
     table::SessionId,
 };
-use crate::ConnId;
+use crate::{ConnId, Place};
 
 /// What a SUBSCRIBE or UNSUBSCRIBE waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -392,6 +392,7 @@ impl Shard {
             //= [U5-3.3.1.3-b]
             retain: true,
             at: of.at,
+            place: Place::default(),
             extra: (ids != Ids::None).then(|| Extra { ids, share: None }.into()),
         };
         if queued.qos == QoS::AtMostOnce {

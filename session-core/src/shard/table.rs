@@ -11,6 +11,23 @@ pub struct SessionId {
     pub(super) generation: u32,
 }
 
+impl SessionId {
+    /// A name as a log tells it.
+    pub const fn new(slot: u32, generation: u32) -> Self {
+        Self { slot, generation }
+    }
+
+    /// The index of the slot.
+    pub const fn slot(self) -> u32 {
+        self.slot
+    }
+
+    /// Which user of the slot.
+    pub const fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Slot<T> {
     generation: u32,

@@ -97,19 +97,23 @@ impl Durable {
             Record::Seen { session, message, .. } => {
                 self.session(session).seen.insert(message);
             }
-            Record::Dropped { session } => drop(self.session(session).waiting.remove(0)),
-            Record::Sent { session, packet_id } => {
+            Record::Backlog { .. } => panic!("nothing is on disk only"),
+            Record::Dropped { session, place } => {
+                assert_eq!(self.session(session).waiting.remove(0).place, place);
+            }
+            Record::Sent { session, packet_id, place } => {
                 let session = self.session(session);
                 let queued = session.waiting.remove(0);
+                assert_eq!(queued.place, place);
                 session.exchanges.push((packet_id, Some(queued)));
             }
-            Record::Releasing { session, packet_id } => {
+            Record::Releasing { session, packet_id, .. } => {
                 self.session(session).exchanges.push((packet_id, None));
             }
-            Record::Received { session, packet_id } => {
+            Record::Received { session, packet_id, .. } => {
                 *self.session(session).exchange(packet_id) = None;
             }
-            Record::Acknowledged { session, packet_id } => {
+            Record::Acknowledged { session, packet_id, .. } => {
                 let session = self.session(session);
                 session.exchange(packet_id);
                 session.exchanges.retain(|(id, _)| *id != packet_id);
@@ -117,8 +121,9 @@ impl Durable {
             Record::Held { session, packet_id, publication } => {
                 self.session(session).held.insert(packet_id, *publication);
             }
-            Record::Released { session, packet_id, message } => {
+            Record::Released { session, packet_id, message, publication } => {
                 let held = self.session(session).held.remove(&packet_id).expect("held");
+                assert_eq!(held, *publication);
                 assert!(self.owed.insert(message, held).is_none(), "a name is used once");
             }
             Record::Outgoing { message, publication } => {

@@ -66,6 +66,7 @@ impl Broker {
                 let mut command = Command::new(path);
                 let url = format!("tcp://{address}");
                 command.args(["--listen", &url, "--log-level", "error"]);
+                command.args(["--durability", "memory"]);
                 if let Some(workers) = workers {
                     command.args(["--workers", &workers.to_string()]);
                 }

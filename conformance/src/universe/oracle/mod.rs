@@ -47,11 +47,12 @@ pub enum Sight {
     ClosedForViolation,
     PublishRefused,
     Repartitioned,
+    BacklogLoaded,
 }
 
 impl Sight {
     /// Every sight, in order.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::QoS1Delivered,
         Self::QoS2Delivered,
         Self::SentAgain,
@@ -75,6 +76,7 @@ impl Sight {
         Self::ClosedForViolation,
         Self::PublishRefused,
         Self::Repartitioned,
+        Self::BacklogLoaded,
     ];
 
     /// Its bit in a set of sights.

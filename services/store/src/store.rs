@@ -1,0 +1,484 @@
+//! The store of a running broker: the thread that writes, and those that help it.
+//!
+//! The writer takes what all shards have to say since it last looked, writes it as one frame, makes
+//! that durable by one sync, and tells each shard how far its log is durable. Reading backlogs and
+//! writing tables is left to two other threads, so that neither holds up an acknowledgement.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use session_core::{CommitSeq, Load, Loaded, Record, ShardId, ShardMap};
+
+use crate::{
+    StoreError,
+    book::{Book, Opening, Repair},
+    changes::Change,
+    engine::Flush,
+    files::Folder,
+    folder::DataFolder,
+    keys::Sid,
+    recovery::{self, Recovered},
+    rows::Rows,
+    sweep::sweep,
+    tables::Lsm,
+};
+
+/// When what was written becomes durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Before it is acknowledged: nothing acknowledged is lost, whatever fails.
+    Sync,
+    /// At least this often. It is acknowledged once the system has it: a crash of the broker loses
+    /// nothing, one of the machine loses what came within this time.
+    Interval(Duration),
+}
+
+/// How a store is kept.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The shards of the broker.
+    pub map: ShardMap,
+    /// The levels of a topic that decide its shard, as in the map.
+    pub topic_levels: u8,
+    /// When what was written becomes durable.
+    pub durability: Durability,
+    /// What to do about damage at a start.
+    pub repair: Repair,
+    /// Bytes of the file system that are left free: below, the store counts as full.
+    pub reserve_bytes: u64,
+    /// What is not synced is kept back from the system, so that killing the process does what a power
+    /// failure would; for tests.
+    pub lose_unsynced: bool,
+    /// Memory for changes that the tables do not have yet, bytes. Twice as much may be in use while
+    /// they are written.
+    pub layer_bytes: usize,
+}
+
+impl Options {
+    /// A store that syncs before it acknowledges, quarantines damage, leaves 32 MiB free, and keeps
+    /// 12 MiB of changes in memory.
+    pub const fn new(map: ShardMap, topic_levels: u8) -> Self {
+        Self {
+            map,
+            topic_levels,
+            durability: Durability::Sync,
+            repair: Repair::Quarantine,
+            reserve_bytes: 32 * 1024 * 1024,
+            lose_unsynced: false,
+            layer_bytes: 12 * 1024 * 1024,
+        }
+    }
+}
+
+/// What a store has to tell.
+#[derive(Debug)]
+pub enum News {
+    /// The log of a shard is durable through this record.
+    Persisted(ShardId, CommitSeq),
+    /// The next part of a backlog.
+    Loaded(ShardId, Box<Loaded>),
+    /// There is no room for more messages, or there is room again.
+    Full(bool),
+    /// Something that was stored cannot be read, in words.
+    Lost(String),
+    /// Something has to be done by somebody, but the store goes on.
+    Trouble(String),
+    /// The store cannot go on: nothing more becomes durable.
+    Failed(StoreError),
+}
+
+/// Takes news, on threads of the store. It must not block.
+type Sink = Arc<dyn Fn(News) + Send + Sync>;
+
+/// Work in one frame; more waits for the next.
+const FRAME_RECORDS: usize = 50_000;
+/// How often a full disk is looked at, and a table that could not be written is tried again.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// Layers of this many times the agreed size wait for the tables.
+const LAYERS_MAX: usize = 4;
+
+enum Mail {
+    Records(ShardId, CommitSeq, Vec<Record>),
+    Load(ShardId, Load),
+    Changes(Vec<Change>),
+    /// Something waits elsewhere.
+    LookUp,
+    Stop,
+}
+
+/// A store that was opened, and what it remembers.
+#[derive(Debug)]
+pub struct Opened {
+    book: Book<Folder, Lsm>,
+    folder: DataFolder,
+    options: Options,
+    /// What the shards read before they start.
+    pub recovered: Recovered,
+}
+
+/// Opens a data directory, which is made if it is not there.
+///
+/// # Errors
+/// It is not ours, in use, newer, damaged beyond what the options allow, or the system refuses.
+pub fn open(path: &Path, options: Options) -> Result<Opened, StoreError> {
+    let folder = DataFolder::take(path, true)?;
+    let tables = Lsm::open(&folder.tables())?;
+    let mut files = Folder::new(folder.log(), folder.quarantine());
+    if options.lose_unsynced {
+        files = files.losing_unsynced();
+    }
+    let how = Opening { repair: options.repair, ..Opening::default() };
+    let (book, recovered) = Book::open(files, tables, options.map, options.topic_levels, how)?;
+    Ok(Opened { book, folder, options, recovered })
+}
+
+impl Opened {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn start(self, sink: impl Fn(News) + Send + Sync + 'static) -> Result<Store, StoreError> {
+        let sink: Sink = Arc::new(sink);
+        let (sender, mail) = channel();
+        let rows = Arc::clone(self.book.rows());
+        let (to_reader, reads) = channel();
+        let (to_flusher, chores) = channel();
+        let mut threads = Vec::new();
+        let mut spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+            let thread = thread::Builder::new().name(name.into()).spawn(body);
+            threads.push(thread.map_err(StoreError::io("start a thread of the store"))?);
+            Ok(())
+        };
+        let reader = Reader { rows: Arc::clone(&rows), sink: Arc::clone(&sink) };
+        spawn("store-reader", Box::new(move || reader.run(&reads)))?;
+        let (tell_flushed, flushed) = channel();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let chores_of = Chores {
+            rows,
+            sink: Arc::clone(&sink),
+            writer: sender.clone(),
+            flushed: tell_flushed,
+            stopping: Arc::clone(&stopping),
+        };
+        spawn("store-tables", Box::new(move || chores_of.run(&chores)))?;
+        let writer = Writer {
+            path: self.folder.log(),
+            _folder: self.folder,
+            book: self.book,
+            options: self.options,
+            mail,
+            reader: to_reader,
+            chores: to_flusher,
+            flushed,
+            stopping,
+            sink,
+            told: Vec::new(),
+            loads: Vec::new(),
+            is_full: false,
+            looked: None,
+            unsynced_since: None,
+        };
+        spawn("store-writer", Box::new(move || writer.run()))?;
+        Ok(Store { sender, threads })
+    }
+}
+
+/// A store at work.
+#[derive(Debug)]
+pub struct Store {
+    sender: Sender<Mail>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Store {
+    /// What a shard writes by.
+    pub fn log(&self, shard: ShardId) -> Log {
+        Log { shard, records: Vec::new(), sender: self.sender.clone() }
+    }
+
+    /// Makes everything durable that was given, and ends.
+    pub fn stop(self) {
+        let _ = self.sender.send(Mail::Stop);
+        drop(self.sender);
+        for thread in self.threads {
+            // One that panicked has printed why.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What one shard writes and reads by.
+#[derive(Debug)]
+pub struct Log {
+    shard: ShardId,
+    records: Vec<Record>,
+    sender: Sender<Mail>,
+}
+
+impl Log {
+    /// Adds a record to what [`Log::commit`] hands over.
+    pub fn append(&mut self, record: Record) {
+        self.records.push(record);
+    }
+
+    /// Hands the records over, of which this is the last; [`News::Persisted`] follows.
+    pub fn commit(&mut self, last: CommitSeq) {
+        let records = std::mem::take(&mut self.records);
+        let _ = self.sender.send(Mail::Records(self.shard, last, records));
+    }
+
+    /// Asks for the next part of a backlog; [`News::Loaded`] follows.
+    pub fn load(&self, load: Load) {
+        let _ = self.sender.send(Mail::Load(self.shard, load));
+    }
+}
+
+/// The thread that writes.
+struct Writer {
+    path: PathBuf,
+    _folder: DataFolder,
+    book: Book<Folder, Lsm>,
+    options: Options,
+    mail: Receiver<Mail>,
+    reader: Sender<(ShardId, Sid, Load)>,
+    chores: Sender<Chore>,
+    /// Checkpoints that the tables have reached.
+    flushed: Receiver<u64>,
+    stopping: Arc<AtomicBool>,
+    sink: Sink,
+    /// What the shards are to be told once everything is written.
+    told: Vec<(ShardId, CommitSeq)>,
+    loads: Vec<(ShardId, Load)>,
+    is_full: bool,
+    /// When the room on the disk was looked at.
+    looked: Option<Instant>,
+    /// When the oldest change was written that is not durable.
+    unsynced_since: Option<Instant>,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let mut stopping = false;
+        while !stopping {
+            self.shorten_log();
+            stopping = self.gather();
+            self.stopping.store(stopping, Ordering::Relaxed);
+            if let Err(error) = self.turn(stopping) {
+                (self.sink)(News::Failed(error));
+                return;
+            }
+        }
+        if let Err(error) = self.book.checkpoint() {
+            // What is in the log is as good as what is in the tables.
+            (self.sink)(News::Trouble(error.to_string()));
+        }
+    }
+
+    /// Removes the part of the log that the tables have. If far more waits for them than was agreed,
+    /// this waits too, and so do all acknowledgements: a disk that is slow slows down who writes to it.
+    fn shorten_log(&mut self) {
+        let (active, frozen) = self.book.rows().layer_bytes();
+        let is_behind = active > self.options.layer_bytes.saturating_mul(LAYERS_MAX);
+        let next = if is_behind && frozen > 0 {
+            self.flushed.recv_timeout(PATIENCE).ok()
+        } else {
+            self.flushed.try_recv().ok()
+        };
+        if let Some(checkpoint) = next
+            && let Err(error) = self.book.flushed(checkpoint)
+        {
+            (self.sink)(News::Trouble(error.to_string()));
+        }
+    }
+
+    /// Waits for mail and takes what there is. Returns whether the store stops.
+    fn gather(&mut self) -> bool {
+        let first = match self.patience() {
+            None => self.mail.recv().ok(),
+            Some(patience) => match self.mail.recv_timeout(patience) {
+                Ok(mail) => Some(mail),
+                Err(RecvTimeoutError::Timeout) => return false,
+                Err(RecvTimeoutError::Disconnected) => None,
+            },
+        };
+        let mut next = first;
+        let mut taken = 0_usize;
+        loop {
+            match next {
+                None | Some(Mail::Stop) => return true,
+                Some(Mail::Records(shard, last, records)) => {
+                    taken += records.len();
+                    records.iter().for_each(|record| self.book.add(shard, record));
+                    self.told.push((shard, last));
+                }
+                Some(Mail::Load(shard, load)) => self.loads.push((shard, load)),
+                Some(Mail::Changes(changes)) => self.book.add_changes(changes),
+                Some(Mail::LookUp) => {}
+            }
+            if taken >= FRAME_RECORDS {
+                return false;
+            }
+            match self.mail.try_recv() {
+                Ok(mail) => next = Some(mail),
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// How long to wait for mail, if not for ever.
+    fn patience(&self) -> Option<Duration> {
+        if self.is_full || self.book.is_pending() {
+            return Some(PATIENCE);
+        }
+        let Durability::Interval(interval) = self.options.durability else { return None };
+        self.unsynced_since.map(|since| interval.saturating_sub(since.elapsed()))
+    }
+
+    fn turn(&mut self, stopping: bool) -> Result<(), StoreError> {
+        self.look_at_room();
+        self.hand_on_loads();
+        let is_new = self.book.is_pending();
+        let sync = match self.options.durability {
+            Durability::Sync => true,
+            Durability::Interval(interval) => {
+                stopping || self.unsynced_since.is_some_and(|since| since.elapsed() >= interval)
+            }
+        };
+        match self.book.write(sync) {
+            Ok(()) => {}
+            Err(error) if error.is_full() => {
+                self.set_full(true);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        match (sync, is_new) {
+            (true, _) => self.unsynced_since = None,
+            (false, true) => {
+                self.unsynced_since.get_or_insert_with(Instant::now);
+            }
+            (false, false) => {}
+        }
+        for (shard, last) in self.told.drain(..) {
+            (self.sink)(News::Persisted(shard, last));
+        }
+        for sid in self.book.take_ended() {
+            let _ = self.chores.send(Chore::Sweep(sid));
+        }
+        let (active, _) = self.book.rows().layer_bytes();
+        if active >= self.options.layer_bytes
+            && let Some(flush) = self.book.freeze()?
+        {
+            let _ = self.chores.send(Chore::Flush(flush));
+        }
+        Ok(())
+    }
+
+    /// What is asked for is durable, so that it need not wait for what is not.
+    fn hand_on_loads(&mut self) {
+        for (shard, load) in self.loads.drain(..) {
+            match self.book.sid(shard, &load) {
+                Some(sid) => {
+                    let _ = self.reader.send((shard, sid, load));
+                }
+                None => {
+                    // The session ended meanwhile.
+                    let loaded = Loaded { load, messages: Vec::new(), complete: true };
+                    (self.sink)(News::Loaded(shard, Box::new(loaded)));
+                }
+            }
+        }
+    }
+
+    /// Finds out now and then whether there is room for more messages. What clients acknowledge and
+    /// what ends is written all the same, into what is kept free for it.
+    fn look_at_room(&mut self) {
+        if self.looked.is_some_and(|looked| looked.elapsed() < PATIENCE) {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        let reserve = self.options.reserve_bytes;
+        // A full disk counts as free again when there is more room than at its limit.
+        let wanted = if self.is_full { reserve.saturating_add(reserve / 4) } else { reserve };
+        match DataFolder::free_bytes(&self.path) {
+            Ok(free) => self.set_full(free < wanted),
+            Err(error) => {
+                let what = format!("cannot find out how much room {} has", self.path.display());
+                (self.sink)(News::Trouble(format!("{what}: {error}")));
+            }
+        }
+    }
+
+    fn set_full(&mut self, is_full: bool) {
+        if self.is_full != is_full {
+            self.is_full = is_full;
+            (self.sink)(News::Full(is_full));
+        }
+    }
+}
+
+/// The thread that reads backlogs.
+struct Reader {
+    rows: Arc<Rows<Lsm>>,
+    sink: Sink,
+}
+
+impl Reader {
+    fn run(&self, reads: &Receiver<(ShardId, Sid, Load)>) {
+        for (shard, sid, load) in reads {
+            let (loaded, losses) = recovery::read_backlog(&self.rows, sid, load);
+            for what in losses {
+                (self.sink)(News::Lost(what));
+            }
+            (self.sink)(News::Loaded(shard, Box::new(loaded)));
+        }
+    }
+}
+
+enum Chore {
+    Flush(Flush),
+    Sweep(Sid),
+}
+
+/// The thread that writes tables and sweeps away what ended.
+struct Chores {
+    rows: Arc<Rows<Lsm>>,
+    sink: Sink,
+    writer: Sender<Mail>,
+    flushed: Sender<u64>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Chores {
+    fn run(&self, chores: &Receiver<Chore>) {
+        for chore in chores {
+            match chore {
+                Chore::Flush(flush) => {
+                    while let Err(error) = flush.run(&self.rows) {
+                        // The log has it all: nothing is lost, but it cannot be shortened.
+                        (self.sink)(News::Trouble(error.to_string()));
+                        thread::sleep(PATIENCE);
+                        if self.stopping.load(Ordering::Relaxed) {
+                            return;
+                        }
+                    }
+                    let _ = self.flushed.send(flush.checkpoint);
+                    let _ = self.writer.send(Mail::LookUp);
+                }
+                Chore::Sweep(sid) => {
+                    sweep(&self.rows, sid, |changes| {
+                        let _ = self.writer.send(Mail::Changes(changes));
+                    });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Sweeping away what a session leaves that ended: there may be millions of rows.
+
+use crate::{
+    changes::Change,
+    keys::{self, Sid, kind},
+    rows::Rows,
+    tables::Tables,
+};
+
+/// Rows that are swept away in one step.
+const STEP_ROWS: usize = 1000;
+
+/// Removes the rows of a session that ended, a part at a time; that it ended is forgotten last.
+pub(crate) fn sweep<T: Tables>(rows: &Rows<T>, sid: Sid, mut write: impl FnMut(Vec<Change>)) {
+    for kind in kind::MANY {
+        let prefix = keys::of(kind, sid);
+        let end = keys::end_of(&prefix);
+        let mut begin = prefix;
+        loop {
+            let (found, _) = rows.collect(&begin, &end, STEP_ROWS);
+            let is_last = found.len() < STEP_ROWS;
+            if let Some((last, _)) = found.last() {
+                begin = [last, &[0][..]].concat();
+            }
+            if !found.is_empty() {
+                write(found.into_iter().map(|(key, _)| Change::Delete(key)).collect());
+            }
+            if is_last {
+                break;
+            }
+        }
+    }
+    write(vec![Change::Delete(keys::of(kind::ENDING, sid))]);
+}

@@ -1,0 +1,211 @@
+//! The sorted tables behind the log: what does not change any more soon, in order of the keys.
+
+use std::{ops::Bound, path::Path};
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+
+use crate::StoreError;
+
+/// Memory for blocks that were read, bytes.
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+/// Files that are kept open.
+const OPEN_FILES: usize = 64;
+
+/// What a walk through rows does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walk {
+    /// The next row.
+    On,
+    /// No more rows.
+    Stop,
+}
+
+/// A part of the tables that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Rows behind this key, or all from the beginning of the walk.
+    pub after: Option<Vec<u8>>,
+    /// Rows before this key.
+    pub before: Vec<u8>,
+    /// What the tables say.
+    pub error: String,
+}
+
+/// Rows in order of their keys, which change many at a time and durably.
+pub trait Tables: Send + Sync + 'static {
+    /// Writes rows in ascending order of their keys, all or none of them; `None` removes one. They are
+    /// durable when it returns.
+    ///
+    /// # Errors
+    /// The tables cannot be written.
+    fn ingest(
+        &self,
+        rows: &mut dyn Iterator<Item = (&[u8], Option<&[u8]>)>,
+    ) -> Result<(), StoreError>;
+
+    /// Shows the rows from `from` on and before `to`, in order. Rows that cannot be read are left out;
+    /// where that happens is returned.
+    fn walk(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Walk,
+    ) -> Vec<Unreadable>;
+
+    /// The last row of a range; `None` too if it cannot be read.
+    fn last(&self, from: &[u8], to: &[u8]) -> Option<(Vec<u8>, Vec<u8>)>;
+}
+
+/// Tables in a directory of the file system.
+pub struct Lsm {
+    rows: Keyspace,
+    // Closed behind its keyspace.
+    _database: Database,
+}
+
+impl Lsm {
+    /// Opens the tables in a directory, or makes them.
+    ///
+    /// # Errors
+    /// They cannot be read or made.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let failed = |error: fjall::Error| StoreError::Tables {
+            what: format!("open the tables in {}", path.display()),
+            error: error.to_string(),
+        };
+        let database = Database::builder(path)
+            .cache_size(CACHE_BYTES)
+            .max_cached_files(Some(OPEN_FILES))
+            .worker_threads(1)
+            .open()
+            .map_err(failed)?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(1024 * 1024);
+        let rows = database.keyspace("rows", options).map_err(failed)?;
+        Ok(Self { rows, _database: database })
+    }
+
+    /// Bytes on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        self.rows.disk_space()
+    }
+}
+
+impl std::fmt::Debug for Lsm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lsm").finish_non_exhaustive()
+    }
+}
+
+impl Tables for Lsm {
+    fn ingest(
+        &self,
+        rows: &mut dyn Iterator<Item = (&[u8], Option<&[u8]>)>,
+    ) -> Result<(), StoreError> {
+        let failed = |error: fjall::Error| StoreError::Tables {
+            what: "write to the tables".into(),
+            error: error.to_string(),
+        };
+        let mut ingestion = self.rows.start_ingestion().map_err(failed)?;
+        for (key, value) in rows {
+            match value {
+                Some(value) => ingestion.write(key, value).map_err(failed)?,
+                None => ingestion.write_tombstone(key).map_err(failed)?,
+            }
+        }
+        ingestion.finish().map_err(failed)
+    }
+
+    fn walk(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Walk,
+    ) -> Vec<Unreadable> {
+        let mut unreadable = Vec::new();
+        let mut begin = from.to_vec();
+        let mut last: Option<Vec<u8>> = None;
+        'walk: loop {
+            if begin.as_slice() >= to {
+                return unreadable;
+            }
+            for row in
+                self.rows.range::<&[u8], _>((Bound::Included(&begin[..]), Bound::Excluded(to)))
+            {
+                match row.into_inner() {
+                    Ok((key, value)) => {
+                        last = Some(key.to_vec());
+                        if visit(&key, &value) == Walk::Stop {
+                            return unreadable;
+                        }
+                    }
+                    Err(error) => {
+                        let after = last.take();
+                        begin = self.first_readable(after.as_deref().unwrap_or(&begin), to);
+                        let (before, error) = (begin.clone(), error.to_string());
+                        unreadable.push(Unreadable { after, before, error });
+                        continue 'walk;
+                    }
+                }
+            }
+            return unreadable;
+        }
+    }
+
+    fn last(&self, from: &[u8], to: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+        if from >= to {
+            return None;
+        }
+        let row = self
+            .rows
+            .range::<&[u8], _>((Bound::Included(from), Bound::Excluded(to)))
+            .next_back()?;
+        let (key, value) = row.into_inner().ok()?;
+        Some((key.to_vec(), value.to_vec()))
+    }
+}
+
+impl Lsm {
+    /// Behind rows that cannot be read, about the first key from which on they can: keys are seen as
+    /// numbers, and the step to the next attempt doubles until one succeeds and is halved until the
+    /// place is known.
+    fn first_readable(&self, bad: &[u8], to: &[u8]) -> Vec<u8> {
+        let readable = |key: &[u8]| {
+            let mut rows = self.rows.range::<&[u8], _>((Bound::Included(key), Bound::Excluded(to)));
+            rows.next().is_none_or(|row| row.into_inner().is_ok())
+        };
+        let number = |key: &[u8]| {
+            let mut bytes = [0; 16];
+            // The kind and the session's number, and the place in its queue: 17 bytes; the kind of the
+            // range is fixed.
+            for (to, from) in bytes.iter_mut().zip(key.iter().skip(1)) {
+                *to = *from;
+            }
+            u128::from_be_bytes(bytes)
+        };
+        let kind = bad.first().copied().unwrap_or(0);
+        let key = |number: u128| [&[kind][..], &number.to_be_bytes()].concat();
+        let begin = number(bad);
+        let mut step = 1_u128;
+        let mut good = loop {
+            let next = begin.saturating_add(step);
+            let at = key(next);
+            if at.as_slice() >= to || next == u128::MAX {
+                return to.to_vec();
+            }
+            if readable(&at) {
+                break next;
+            }
+            step = step.saturating_mul(2);
+        };
+        let mut low = begin;
+        while good.saturating_sub(low) > 1 {
+            let middle = low + (good - low) / 2;
+            if readable(&key(middle)) {
+                good = middle;
+            } else {
+                low = middle;
+            }
+        }
+        key(good)
+    }
+}

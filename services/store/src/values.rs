@@ -1,0 +1,268 @@
+//! What stands in rows, as bytes.
+//!
+//! Reading judges everything: bytes that no broker wrote give `None`, never a panic and never an
+//! allocation that the bytes do not pay for.
+
+use codec::{Message, QoS, RetainHandling, SubscriptionOptions, Will};
+use session_core::{
+    Extra, Flight, Ids, Place, Publication, Queued, Retained, SessionId, SessionRef, ShardId,
+    Shared, Subscription, Time,
+};
+
+use crate::wire::{Reader, Write};
+
+/// Who a session is; this never changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) shard: ShardId,
+    pub(crate) session: SessionId,
+    pub(crate) client_id: Box<str>,
+}
+
+/// How long a session lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lifetime {
+    pub(crate) expiry_s: u32,
+    pub(crate) ends: Option<Time>,
+}
+
+/// An outbound exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exchange {
+    pub(crate) place: Place,
+    /// Only PUBCOMP is missing.
+    pub(crate) released: bool,
+}
+
+const RETAIN: u8 = 0b100;
+const EXTRA: u8 = 0b1000;
+const SHARED: u8 = 0b1_0000;
+const PUBLISHER: u8 = 0b10_0000;
+
+fn flags(qos: QoS, retain: bool) -> u8 {
+    qos as u8 | if retain { RETAIN } else { 0 }
+}
+
+fn qos(flags: u8) -> Option<QoS> {
+    QoS::from_bits(flags & 0b11)
+}
+
+/// The row is as it says, and holds nothing else.
+fn whole<T>(rest: Reader<'_>, value: T) -> Option<T> {
+    rest.is_at_end().then_some(value)
+}
+
+pub(crate) fn put_session(out: &mut Vec<u8>, session: SessionId) {
+    out.u32(session.slot());
+    out.u32(session.generation());
+}
+
+fn session(rest: &mut Reader<'_>) -> Option<SessionId> {
+    Some(SessionId::new(rest.u32()?, rest.u32()?))
+}
+
+impl Identity {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.client_id.len().saturating_add(14));
+        out.u16(self.shard.0);
+        put_session(&mut out, self.session);
+        out.bytes(self.client_id.as_bytes());
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut rest = Reader(bytes);
+        let shard = ShardId(rest.u16()?);
+        let (session, client_id) = (session(&mut rest)?, rest.text()?.into());
+        whole(rest, Self { shard, session, client_id })
+    }
+}
+
+fn put_time(out: &mut Vec<u8>, time: Option<Time>) {
+    out.u8(u8::from(time.is_some()));
+    out.u64(time.map_or(0, |time| time.0));
+}
+
+fn time(rest: &mut Reader<'_>) -> Option<Option<Time>> {
+    let (is_some, time) = (rest.u8()?, rest.u64()?);
+    Some((is_some > 0).then_some(Time(time)))
+}
+
+impl Lifetime {
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(13);
+        out.u32(self.expiry_s);
+        put_time(&mut out, self.ends);
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut rest = Reader(bytes);
+        let (expiry_s, ends) = (rest.u32()?, time(&mut rest)?);
+        whole(rest, Self { expiry_s, ends })
+    }
+}
+
+impl Exchange {
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(17);
+        out.u8(u8::from(self.released));
+        put_place(&mut out, self.place);
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut rest = Reader(bytes);
+        let (released, place) = (rest.u8()? > 0, place(&mut rest)?);
+        whole(rest, Self { place, released })
+    }
+}
+
+pub(crate) fn put_place(out: &mut Vec<u8>, place: Place) {
+    out.u64(place.number);
+    out.u64(place.end);
+}
+
+pub(crate) fn place(rest: &mut Reader<'_>) -> Option<Place> {
+    Some(Place { number: rest.u64()?, end: rest.u64()? })
+}
+
+pub(crate) fn encode_will(will: &Will, due: Option<Time>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(will.message.size().saturating_add(14));
+    out.u8(flags(will.qos, will.retain));
+    out.u32(will.delay_s);
+    put_time(&mut out, due);
+    out.extend_from_slice(will.message.as_bytes());
+    out
+}
+
+pub(crate) fn decode_will(bytes: &[u8]) -> Option<(Will, Option<Time>)> {
+    let mut rest = Reader(bytes);
+    let (flags, delay_s, due) = (rest.u8()?, rest.u32()?, time(&mut rest)?);
+    let message = Message::from_bytes(rest.rest())?;
+    Some((Will { qos: qos(flags)?, retain: flags & RETAIN > 0, delay_s, message }, due))
+}
+
+pub(crate) fn encode_subscription(of: Subscription) -> Vec<u8> {
+    let SubscriptionOptions { qos, no_local, retain_as_published, retain_handling } = of.options;
+    let handling = match retain_handling {
+        RetainHandling::Send => 0,
+        RetainHandling::SendIfNew => 1,
+        RetainHandling::DoNotSend => 2,
+    };
+    let mut out = Vec::with_capacity(8);
+    out.extend([qos as u8, u8::from(no_local), u8::from(retain_as_published), handling]);
+    out.u32(of.id);
+    out
+}
+
+pub(crate) fn decode_subscription(bytes: &[u8]) -> Option<Subscription> {
+    let mut rest = Reader(bytes);
+    let options = SubscriptionOptions {
+        qos: qos(rest.u8()?)?,
+        no_local: rest.u8()? > 0,
+        retain_as_published: rest.u8()? > 0,
+        retain_handling: match rest.u8()? {
+            0 => RetainHandling::Send,
+            1 => RetainHandling::SendIfNew,
+            2 => RetainHandling::DoNotSend,
+            _ => return None,
+        },
+    };
+    let id = rest.u32()?;
+    whole(rest, Subscription { options, id })
+}
+
+/// Without the number of its place, which is in the key.
+pub(crate) fn encode_queued(of: &Queued) -> Vec<u8> {
+    let mut out = Vec::with_capacity(of.message.size().saturating_add(32));
+    let extra = of.extra.as_deref();
+    let share = extra.and_then(|extra| extra.share.as_ref());
+    let extra_flag = if extra.is_some() { EXTRA } else { 0 };
+    out.u8(flags(of.qos, of.retain) | extra_flag | if share.is_some() { SHARED } else { 0 });
+    out.u64(of.at.0);
+    out.u64(of.place.end);
+    if let Some(extra) = extra {
+        let ids: &[u32] = match &extra.ids {
+            Ids::None => &[],
+            Ids::One(id) => &[*id],
+            Ids::Many(ids) => ids,
+        };
+        out.u16(u16::try_from(ids.len()).unwrap_or(u16::MAX));
+        ids.iter().take(u16::MAX.into()).for_each(|id| out.u32(*id));
+    }
+    if let Some(Shared { filter, qos, retain }) = share {
+        out.u8(flags(*qos, *retain));
+        out.bytes(filter.as_bytes());
+    }
+    out.extend_from_slice(of.message.as_bytes());
+    out
+}
+
+pub(crate) fn decode_queued(number: u64, bytes: &[u8]) -> Option<Queued> {
+    let mut rest = Reader(bytes);
+    let (flags, at, end) = (rest.u8()?, Time(rest.u64()?), rest.u64()?);
+    let mut extra = None;
+    if flags & (EXTRA | SHARED) > 0 {
+        let count = if flags & EXTRA > 0 { rest.u16()? } else { 0 };
+        let ids = (0..count).map(|_| rest.u32()).collect::<Option<Vec<u32>>>()?;
+        let ids = match &ids[..] {
+            [] => Ids::None,
+            [id] => Ids::One(*id),
+            _ => Ids::Many(Box::new(ids)),
+        };
+        let mut share = None;
+        if flags & SHARED > 0 {
+            let flags = rest.u8()?;
+            let (qos, retain) = (qos(flags)?, flags & RETAIN > 0);
+            share = Some(Shared { filter: rest.text()?.into(), qos, retain });
+        }
+        extra = Some(Box::new(Extra { ids, share }));
+    }
+    let message = Message::from_bytes(rest.rest())?;
+    let place = Place { number, end };
+    Some(Queued { message, qos: qos(flags)?, retain: flags & RETAIN > 0, at, place, extra })
+}
+
+/// Without its flight, which a crash ends, and its origin, which is its shard.
+pub(crate) fn encode_publication(of: &Publication) -> Vec<u8> {
+    let mut out = Vec::with_capacity(of.message.size().saturating_add(19));
+    let publisher = if of.publisher.is_some() { PUBLISHER } else { 0 };
+    out.u8(flags(of.qos, of.retain) | publisher);
+    out.u64(of.at.0);
+    if let Some(SessionRef { shard, session }) = of.publisher {
+        out.u16(shard.0);
+        put_session(&mut out, session);
+    }
+    out.extend_from_slice(of.message.as_bytes());
+    out
+}
+
+pub(crate) fn decode_publication(origin: ShardId, bytes: &[u8]) -> Option<Publication> {
+    let mut rest = Reader(bytes);
+    let (flags, at) = (rest.u8()?, Time(rest.u64()?));
+    let publisher = if flags & PUBLISHER > 0 {
+        let shard = ShardId(rest.u16()?);
+        Some(SessionRef { shard, session: session(&mut rest)? })
+    } else {
+        None
+    };
+    let message = Message::from_bytes(rest.rest())?;
+    let (qos, retain, flight) = (qos(flags)?, flags & RETAIN > 0, Flight::Unwatched);
+    Some(Publication { message, qos, retain, at, publisher, origin, flight })
+}
+
+pub(crate) fn encode_retained(of: &Retained) -> Vec<u8> {
+    let mut out = Vec::with_capacity(of.message.size().saturating_add(9));
+    out.u8(flags(of.qos, true));
+    out.u64(of.at.0);
+    out.extend_from_slice(of.message.as_bytes());
+    out
+}
+
+pub(crate) fn decode_retained(bytes: &[u8]) -> Option<Retained> {
+    let mut rest = Reader(bytes);
+    let (flags, at) = (rest.u8()?, Time(rest.u64()?));
+    let message = Message::from_bytes(rest.rest())?;
+    Some(Retained { message, qos: qos(flags)?, at })
+}
