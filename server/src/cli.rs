@@ -14,7 +14,8 @@ use crate::listen::ListenUrl;
     after_help = "\
 Examples:
   cairnmq
-      Serves tcp://127.0.0.1:1883 and tcp://[::1]:1883, which only this machine can reach.
+      Serves tcp://127.0.0.1:1883 and tcp://[::1]:1883, which only this machine can reach, and
+      keeps sessions and messages in ./cairnmq-data.
   cairnmq --listen tcp://127.0.0.1:2883 --log-level debug
       Serves another port, and says more about it.
   cairnmq --listen tcp://0.0.0.0:1883 --allow-anonymous
@@ -44,6 +45,19 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log_level: Option<LogLevel>,
 
+    /// Where sessions and messages are kept; made if it is not there. The default is ./cairnmq-data.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// When what was written becomes durable. The default is `sync`: before it is acknowledged.
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) durability: Option<DurabilityMode>,
+
+    /// Keeps what is not synced back from the system: killing the broker then does what a power failure
+    /// would. For tests.
+    #[arg(long, hide = true)]
+    pub(crate) lose_unsynced: bool,
+
     /// The number of worker threads, 1 to 1024. The default is one for every two
     /// processors.
     #[arg(long, value_name = "N", value_parser = workers)]
@@ -52,6 +66,17 @@ pub(crate) struct Arguments {
 
 /// The most worker threads.
 pub(crate) const WORKERS_MAX: u16 = 1024;
+
+/// When what was written becomes durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityMode {
+    /// Before it is acknowledged.
+    Sync,
+    /// Now and then; it is acknowledged once the system has it.
+    Interval,
+    /// Never: nothing is kept on disk.
+    Memory,
+}
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -94,11 +119,15 @@ mod tests {
             "--listen=tcp://127.0.0.1:1",
             "--listen=tcp://[::1]:2",
             "--workers=3",
+            "--data-dir=/tmp/x",
+            "--durability=memory",
             "--log-level=warn",
         ]);
         assert_eq!(arguments.listen.len(), 2);
         assert_eq!(arguments.workers, NonZeroU16::new(3));
         assert_eq!(arguments.log_level, Some(LogLevel::Warn));
+        assert_eq!(arguments.data_dir, Some("/tmp/x".into()));
+        assert_eq!(arguments.durability, Some(DurabilityMode::Memory));
         assert!(!arguments.allow_anonymous);
     }
 

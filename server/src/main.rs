@@ -2,6 +2,7 @@
 
 mod cli;
 mod config;
+mod durable;
 mod listen;
 
 use std::{
@@ -21,6 +22,7 @@ use signal_hook::{
     iterator::Signals,
 };
 use tracing::{Level, error, info};
+use tracing_subscriber::EnvFilter;
 
 use cli::{Arguments, LogLevel};
 use config::Config;
@@ -61,24 +63,34 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     let listeners = listen::bind(wanted).map_err(Failure::System)?;
 
-    let shards = shards(&config);
+    let map = map(&config);
     info!(
         version = env!("CARGO_PKG_VERSION"),
-        workers = shards.len(),
+        workers = map.shards(),
         open_files_max = raise_open_files(),
         "CairnMQ starts"
     );
+    let mut durable = durable::open(&config.store, map, TOPIC_LEVELS).map_err(Failure::System)?;
     let signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| Failure::System(format!("cannot wait for signals: {error}")))?;
     let names: Vec<_> = listeners.iter().map(|l| format!("tcp://{}", l.local_addr())).collect();
-    let running = runtime_mio::start(RuntimeConfig::new(shards, listeners))
-        .map_err(|error| Failure::System(error.to_string()))?;
+    let mut runtime = RuntimeConfig::new(shards(&config, map, durable.is_some()), listeners);
+    if let Some(durable) = &mut durable {
+        runtime.logs = std::mem::take(&mut durable.logs);
+        runtime.services = durable.services();
+    }
+    let running =
+        runtime_mio::start(runtime).map_err(|error| Failure::System(error.to_string()))?;
     for name in names {
         info!("listening on {name}");
     }
     let stopper = running.stopper();
     thread::spawn(move || stop_on(signals, &stopper));
-    running.join().map_err(|panicked| Failure::System(panicked.to_string()))?;
+    let ended = running.join().map_err(|panicked| Failure::System(panicked.to_string()));
+    if let Some(durable) = durable {
+        durable.stop();
+    }
+    ended?;
     info!("CairnMQ stopped");
     Ok(())
 }
@@ -105,8 +117,10 @@ fn start_log(level: LogLevel) {
         LogLevel::Debug => Level::DEBUG,
         LogLevel::Trace => Level::TRACE,
     };
+    // The tables speak of their files as if that were news.
+    let filter = EnvFilter::new(format!("{level},fjall=warn,lsm_tree=warn,sfa=warn"));
     tracing_subscriber::fmt()
-        .with_max_level(level)
+        .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
@@ -114,10 +128,13 @@ fn start_log(level: LogLevel) {
 }
 
 /// One shard for each worker thread.
-fn shards(config: &Config) -> Vec<ShardConfig> {
-    let count = config.workers.map_or_else(default_workers, NonZeroU16::get);
-    let map = ShardMap::new(count, TOPIC_LEVELS);
+fn map(config: &Config) -> ShardMap {
+    ShardMap::new(config.workers.map_or_else(default_workers, NonZeroU16::get), TOPIC_LEVELS)
+}
+
+fn shards(config: &Config, map: ShardMap, durable: bool) -> Vec<ShardConfig> {
     let shard = |id: ShardId| ShardConfig {
+        durable,
         limits: config.limits.clone(),
         features: config.features.clone(),
         ..ShardConfig::new(id, map)

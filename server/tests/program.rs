@@ -4,12 +4,15 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    path::PathBuf,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
+
+use tempfile::TempDir;
 
 #[test]
 fn version_and_help_are_printed() {
@@ -106,13 +109,65 @@ fn every_listener_has_its_line() {
     broker.stop("-TERM");
 }
 
-fn run(arguments: &[&str]) -> Output {
-    program(arguments).output().unwrap()
+#[test]
+fn data_is_kept_in_a_directory_that_only_its_owner_reads() {
+    let mut broker = Broker::start(&["--listen", "tcp://127.0.0.1:0"]);
+    let data = broker.folder.path().join("cairnmq-data");
+    assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+    let data = data.to_str().unwrap();
+    let second = run(&["--listen", "tcp://127.0.0.1:0", "--data-dir", data]);
+    assert_eq!(second.status.code(), Some(1));
+    let said = "in use by another process; stop that one or name another data directory\n";
+    assert!(text(&second.stderr).ends_with(said), "{}", text(&second.stderr));
+    assert_eq!(broker.stop("-TERM").code(), Some(0));
+    let format = fs::read_to_string(format!("{data}/FORMAT")).unwrap();
+    assert_eq!(format, "cairnmq data, format 1\n");
 }
 
-fn program(arguments: &[&str]) -> Command {
+/// One clear line and status 1, and nothing is touched.
+#[test]
+fn what_is_no_data_directory_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |path: &Path| {
+        let path = path.to_str().unwrap();
+        let output = run(&["--listen", "tcp://127.0.0.1:0", "--data-dir", path]);
+        assert_eq!(output.status.code(), Some(1));
+        let error = text(&output.stderr);
+        error.lines().last().unwrap().to_owned()
+    };
+    let file = folder.path().join("file");
+    fs::write(&file, "x").unwrap();
+    let line = refused(&file);
+    let expected = "is not a directory; name another data directory";
+    assert!(line.starts_with("cairnmq: store: ") && line.ends_with(expected), "{line}");
+    assert_eq!(fs::read(&file).unwrap(), b"x");
+
+    let foreign = folder.path().join("foreign");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("mosquitto.db"), "x").unwrap();
+    assert!(refused(&foreign).contains("holds files of something else"));
+    assert_eq!(fs::read_dir(&foreign).unwrap().count(), 1);
+
+    let newer = folder.path().join("newer");
+    fs::create_dir(&newer).unwrap();
+    fs::write(newer.join("FORMAT"), "cairnmq data, format 2\n").unwrap();
+    let line = refused(&newer);
+    assert!(line.contains("was written by a newer version (format 2, this one knows 1)"), "{line}");
+    assert_eq!(fs::read_dir(&newer).unwrap().count(), 1);
+
+    let line = refused(Path::new("/proc/cairnmq"));
+    assert!(line.contains("cannot create /proc/cairnmq: "), "{line}");
+}
+
+fn run(arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    program(arguments, &folder).output().unwrap()
+}
+
+/// The program in a folder of its own, where its data directory is by default.
+fn program(arguments: &[&str], folder: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cairnmq"));
-    command.args(arguments).stdin(Stdio::null());
+    command.args(arguments).stdin(Stdio::null()).current_dir(folder.path());
     command
 }
 
@@ -125,11 +180,13 @@ struct Broker {
     child: Child,
     /// What it has logged until it listened.
     lines: Vec<String>,
+    folder: TempDir,
 }
 
 impl Broker {
     fn start(arguments: &[&str]) -> Self {
-        let mut child = program(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = program(arguments, &folder).stderr(Stdio::piped()).spawn().unwrap();
         let mut reader = BufReader::new(child.stderr.take().unwrap());
         let mut lines = Vec::new();
         let wanted = arguments.iter().filter(|argument| **argument == "--listen").count().max(1);
@@ -139,7 +196,7 @@ impl Broker {
             lines.push(line);
         }
         thread::spawn(move || reader.read_to_end(&mut Vec::new()));
-        Self { child, lines }
+        Self { child, lines, folder }
     }
 
     fn addresses(&self) -> Vec<String> {

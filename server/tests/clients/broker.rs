@@ -12,6 +12,8 @@ pub(crate) struct Broker {
     /// Put before every topic and client id where tests share a broker; else empty.
     prefix: String,
     process: Option<Process>,
+    /// Removed behind the process.
+    _data: Option<tempfile::TempDir>,
 }
 
 impl Broker {
@@ -25,10 +27,18 @@ impl Broker {
 
     fn own() -> Broker {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cairnmq"));
+        let data = tempfile::tempdir().expect("a folder for data");
         command.args(["--listen", "tcp://127.0.0.1:0"]).env("NO_COLOR", "1");
+        command.arg("--data-dir").arg(data.path());
         let mut process = Process::start("broker", &mut command, "");
         let port = process.wait_for("the line that names the listener", listening_port);
-        Broker { host: "127.0.0.1".into(), port, prefix: String::new(), process: Some(process) }
+        Broker {
+            host: "127.0.0.1".into(),
+            port,
+            prefix: String::new(),
+            process: Some(process),
+            _data: Some(data),
+        }
     }
 
     fn shared(address: &str) -> Broker {
@@ -37,7 +47,7 @@ impl Broker {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         // Short: a client id of MQTT 3.1 has 23 characters at most.
         let prefix = format!("{:x}.{count:x}/", std::process::id());
-        Broker { host: host.into(), port: port.into(), prefix, process: None }
+        Broker { host: host.into(), port: port.into(), prefix, process: None, _data: None }
     }
 
     /// Whether this broker was started by this test.
