@@ -9,7 +9,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -28,7 +28,7 @@ use crate::{
     recovery::{self, Recovered},
     rows::Rows,
     sweep::sweep,
-    tables::Lsm,
+    tables::{Lsm, Tables},
 };
 
 /// When what was written becomes durable.
@@ -161,6 +161,7 @@ impl Opened {
         spawn("store-reader", Box::new(move || reader.run(&reads)))?;
         let (tell_flushed, flushed) = channel();
         let stopping = Arc::new(AtomicBool::new(false));
+        let chores_rows = Arc::clone(&rows);
         let chores_of = Chores {
             rows,
             sink: Arc::clone(&sink),
@@ -169,6 +170,9 @@ impl Opened {
             stopping: Arc::clone(&stopping),
         };
         spawn("store-tables", Box::new(move || chores_of.run(&chores)))?;
+        let (to_reclaimer, wakes) = sync_channel(1);
+        let reclaimer = Reclaimer { rows: Arc::clone(&chores_rows), sink: Arc::clone(&sink) };
+        spawn("store-reclaim", Box::new(move || reclaimer.run(&wakes)))?;
         let writer = Writer {
             path: self.folder.log(),
             _folder: self.folder,
@@ -178,6 +182,7 @@ impl Opened {
             reader: to_reader,
             chores: to_flusher,
             flushed,
+            reclaim: to_reclaimer,
             stopping,
             sink,
             told: Vec::new(),
@@ -252,6 +257,8 @@ struct Writer {
     chores: Sender<Chore>,
     /// Checkpoints that the tables have reached.
     flushed: Receiver<u64>,
+    /// Wakes who gives room back.
+    reclaim: SyncSender<()>,
     stopping: Arc<AtomicBool>,
     sink: Sink,
     /// What the shards are to be told once everything is written.
@@ -292,11 +299,12 @@ impl Writer {
         } else {
             self.flushed.try_recv().ok()
         };
-        if let Some(checkpoint) = next
-            && let Err(error) = self.book.flushed(checkpoint)
-        {
+        let Some(checkpoint) = next else { return };
+        if let Err(error) = self.book.flushed(checkpoint) {
             (self.sink)(News::Trouble(error.to_string()));
         }
+        // Whoever is at it already looks again.
+        let _ = self.reclaim.try_send(());
     }
 
     /// Waits for mail and takes what there is. Returns whether the store stops.
@@ -439,6 +447,22 @@ impl Reader {
                 (self.sink)(News::Lost(what));
             }
             (self.sink)(News::Loaded(shard, Box::new(loaded)));
+        }
+    }
+}
+
+/// The thread that gives room back.
+struct Reclaimer {
+    rows: Arc<Rows<Lsm>>,
+    sink: Sink,
+}
+
+impl Reclaimer {
+    fn run(&self, wakes: &Receiver<()>) {
+        for () in wakes {
+            if let Err(error) = self.rows.tables().reclaim() {
+                (self.sink)(News::Trouble(error.to_string()));
+            }
         }
     }
 }

@@ -1,8 +1,19 @@
 //! The sorted tables behind the log: what does not change any more soon, in order of the keys.
 
-use std::{ops::Bound, path::Path};
+use std::{
+    ops::Bound,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{
+    Database, Keyspace, KeyspaceCreateOptions,
+    compaction::Leveled,
+    config::{BlockSizePolicy, FilterPolicy, PartitioningPolicy, PinningPolicy},
+};
 
 use crate::StoreError;
 
@@ -54,11 +65,22 @@ pub trait Tables: Send + Sync + 'static {
 
     /// The last row of a range; `None` too if it cannot be read.
     fn last(&self, from: &[u8], to: &[u8]) -> Option<(Vec<u8>, Vec<u8>)>;
+
+    /// Gives room back that removed rows take, if that is worth the work. It may take long; reading and
+    /// writing go on meanwhile.
+    ///
+    /// # Errors
+    /// The tables cannot be written.
+    fn reclaim(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// Tables in a directory of the file system.
 pub struct Lsm {
     rows: Keyspace,
+    /// Removed rows since room was given back.
+    removed: AtomicU64,
     // Closed behind its keyspace.
     _database: Database,
 }
@@ -79,9 +101,8 @@ impl Lsm {
             .worker_threads(1)
             .open()
             .map_err(failed)?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(1024 * 1024);
         let rows = database.keyspace("rows", options).map_err(failed)?;
-        Ok(Self { rows, _database: database })
+        Ok(Self { rows, removed: AtomicU64::new(0), _database: database })
     }
 
     /// Bytes on disk.
@@ -89,6 +110,22 @@ impl Lsm {
         self.rows.disk_space()
     }
 }
+
+/// Rows are read in order and hardly ever one by one: filters would only take memory. So would indices
+/// of large tables, were they kept.
+fn options() -> KeyspaceCreateOptions {
+    let tables = Leveled::default().with_table_target_size(16 * 1024 * 1024);
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(1024 * 1024)
+        .filter_policy(FilterPolicy::disabled())
+        .data_block_size_policy(BlockSizePolicy::all(16 * 1024))
+        .index_block_partitioning_policy(PartitioningPolicy::all(true))
+        .index_block_pinning_policy(PinningPolicy::all(false))
+        .compaction_strategy(Arc::new(tables))
+}
+
+/// Below this, nobody misses the room.
+const WORTHWHILE_BYTES: u64 = 32 * 1024 * 1024;
 
 impl std::fmt::Debug for Lsm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -106,13 +143,33 @@ impl Tables for Lsm {
             error: error.to_string(),
         };
         let mut ingestion = self.rows.start_ingestion().map_err(failed)?;
+        let mut removed = 0;
         for (key, value) in rows {
             match value {
                 Some(value) => ingestion.write(key, value).map_err(failed)?,
-                None => ingestion.write_tombstone(key).map_err(failed)?,
+                None => {
+                    ingestion.write_tombstone(key).map_err(failed)?;
+                    removed += 1;
+                }
             }
         }
-        ingestion.finish().map_err(failed)
+        ingestion.finish().map_err(failed)?;
+        self.removed.fetch_add(removed, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn reclaim(&self) -> Result<(), StoreError> {
+        let removed = self.removed.load(Ordering::Relaxed);
+        // A removed row is there twice, until both are dropped together.
+        let is_much = removed.saturating_mul(4) >= self.rows.approximate_len() as u64;
+        if removed == 0 || !is_much || self.rows.disk_space() < WORTHWHILE_BYTES {
+            return Ok(());
+        }
+        self.removed.fetch_sub(removed, Ordering::Relaxed);
+        self.rows.major_compact().map_err(|error| StoreError::Tables {
+            what: "give room back".into(),
+            error: error.to_string(),
+        })
     }
 
     fn walk(
