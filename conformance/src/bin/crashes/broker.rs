@@ -1,0 +1,109 @@
+//! The broker: started again and again on one address and one data directory, and killed.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+/// How the broker is started, and what it leaves behind.
+pub(crate) struct Broker {
+    pub(crate) address: SocketAddr,
+    binary: PathBuf,
+    options: Vec<String>,
+    /// Holds the data directory and the log of all starts.
+    folder: PathBuf,
+    /// Bytes of the log that were looked at.
+    log_read: usize,
+    child: Option<Child>,
+}
+
+impl Broker {
+    /// A broker that is not started yet, with a new data directory.
+    pub(crate) fn new(binary: &Path, options: Vec<String>) -> io::Result<Self> {
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let name = format!("crashes-{}-{}", std::process::id(), address.port());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir(&folder)?;
+        let binary = binary.to_owned();
+        Ok(Self { address, binary, options, folder, log_read: 0, child: None })
+    }
+
+    pub(crate) fn start(&mut self) -> io::Result<()> {
+        let log = self.open_log()?;
+        let mut command = Command::new(&self.binary);
+        command.args(["--listen", &format!("tcp://{}", self.address), "--log-level", "warn"]);
+        command.arg("--data-dir").arg(self.folder.join("data")).args(&self.options);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let spawned = command.spawn();
+        let named = |error| io::Error::other(format!("{}: {error}", self.binary.display()));
+        self.child = Some(spawned.map_err(named)?);
+        Ok(())
+    }
+
+    fn open_log(&self) -> io::Result<File> {
+        OpenOptions::new().create(true).append(true).open(self.log())
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    /// How it ended, if it did so by itself.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut().and_then(|child| child.try_wait().ok().flatten())
+    }
+
+    /// Ends it in the middle of whatever it does.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // Both fail only when it has ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// What it complained about since this was asked last.
+    pub(crate) fn complaints(&mut self) -> Vec<String> {
+        let log = fs::read(self.log()).unwrap_or_default();
+        let new = String::from_utf8_lossy(log.get(self.log_read..).unwrap_or_default());
+        self.log_read = log.len();
+        let is_bad = |line: &&str| {
+            [" ERROR ", "panicked", "cairnmq: "].iter().any(|mark| line.contains(mark))
+        };
+        new.lines().filter(is_bad).map(str::to_owned).collect()
+    }
+
+    /// Bytes of all files in the data directory.
+    pub(crate) fn data_bytes(&self) -> u64 {
+        bytes_below(&self.folder)
+    }
+
+    /// Where data and log are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) fn remove_folder(&self) -> io::Result<()> {
+        fs::remove_dir_all(&self.folder)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn bytes_below(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
