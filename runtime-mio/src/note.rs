@@ -40,6 +40,9 @@ pub(crate) fn write(event: &Event, peer: Option<SocketAddr>) {
         Event::QueueFull { client_id, queued } => {
             warn!(client = ?client_id, queued, "the session's queue is full");
         }
+        Event::QueueAged { client_id, queued } => {
+            warn!(client = ?client_id, queued, "messages have waited for too long and are dropped");
+        }
         Event::SharedBacklogLost { client_id, messages } => {
             warn!(
                 client = ?client_id,
@@ -57,9 +60,10 @@ pub(crate) fn write(event: &Event, peer: Option<SocketAddr>) {
 pub(crate) const fn connection_of(event: &Event) -> Option<ConnId> {
     match event {
         Event::Connected { conn, .. } | Event::Disconnected { conn, .. } => Some(*conn),
-        Event::QueueFull { .. } | Event::SharedBacklogLost { .. } | Event::SlowConsumer { .. } => {
-            None
-        }
+        Event::QueueFull { .. }
+        | Event::QueueAged { .. }
+        | Event::SharedBacklogLost { .. }
+        | Event::SlowConsumer { .. } => None,
     }
 }
 

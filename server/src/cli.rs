@@ -2,15 +2,16 @@
 
 use std::{num::NonZeroU16, path::PathBuf};
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::listen::ListenUrl;
+use crate::{listen::ListenUrl, store_tool::StoreCommand};
 
 /// An MQTT broker for the versions 3.1, 3.1.1 and 5.0.
 #[derive(Debug, Parser)]
 #[command(
     name = "cairnmq",
     version,
+    args_conflicts_with_subcommands = true,
     after_help = "\
 Examples:
   cairnmq
@@ -27,6 +28,10 @@ SIGTERM and SIGINT stop the broker once clients have been told; a second one sto
 Exit status: 0 after a stop, 1 if the broker cannot work, 2 if a flag or the configuration is wrong."
 )]
 pub(crate) struct Arguments {
+    /// Something else than to serve.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
     /// An address to serve, such as tcp://127.0.0.1:1883 or tcp://[::1]:1883; may be given more
     /// than once, and then the file's listeners are not used.
     #[arg(long, value_name = "URL")]
@@ -62,6 +67,14 @@ pub(crate) struct Arguments {
     /// processors.
     #[arg(long, value_name = "N", value_parser = workers)]
     pub(crate) workers: Option<NonZeroU16>,
+}
+
+/// What the program can do besides serving.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Looks into a data directory that no broker uses.
+    #[command(subcommand)]
+    Store(StoreCommand),
 }
 
 /// The most worker threads.

@@ -3,7 +3,10 @@
 use std::{
     path::Path,
     process,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,9 +23,16 @@ const NO_REPLY: Ticket = Ticket(u64::MAX - 1);
 /// A store at work, and what its shards read before they start.
 pub(crate) struct Durable {
     store: Store,
-    inboxes: Arc<[OnceLock<Inbox>]>,
+    workers: Arc<Workers>,
     /// For each shard.
     pub(crate) logs: Vec<Vec<Record>>,
+}
+
+/// The workers, as far as they are there.
+struct Workers {
+    inboxes: Box<[OnceLock<Inbox>]>,
+    /// The disk is full. Workers that come later have to hear of it too.
+    is_full: AtomicBool,
 }
 
 /// Opens the store that the configuration names; `None` if it wants none.
@@ -61,10 +71,11 @@ pub(crate) fn open(
         ),
     }
     let logs = std::mem::take(&mut opened.recovered.logs);
-    let inboxes: Arc<[OnceLock<Inbox>]> = map.all().map(|_| OnceLock::new()).collect();
-    let known = Arc::clone(&inboxes);
+    let inboxes = map.all().map(|_| OnceLock::new()).collect();
+    let workers = Arc::new(Workers { inboxes, is_full: AtomicBool::new(false) });
+    let known = Arc::clone(&workers);
     let store = opened.start(move |news| tell(&known, news)).map_err(|error| error.to_string())?;
-    Ok(Some(Durable { store, inboxes, logs }))
+    Ok(Some(Durable { store, workers, logs }))
 }
 
 fn tell_what_was_found(path: &Path, opened: &store::Opened) {
@@ -85,8 +96,8 @@ fn tell_what_was_found(path: &Path, opened: &store::Opened) {
 }
 
 /// Called on threads of the store.
-fn tell(inboxes: &[OnceLock<Inbox>], news: News) {
-    let inbox = |shard: ShardId| inboxes.get(usize::from(shard.0)).and_then(OnceLock::get);
+fn tell(workers: &Workers, news: News) {
+    let inbox = |shard: ShardId| workers.inboxes.get(usize::from(shard.0)).and_then(OnceLock::get);
     match news {
         News::Persisted(shard, through) => {
             if let Some(inbox) = inbox(shard) {
@@ -104,7 +115,8 @@ fn tell(inboxes: &[OnceLock<Inbox>], news: News) {
             } else {
                 info!("the disk has room again: messages are taken");
             }
-            for inbox in inboxes.iter().filter_map(OnceLock::get) {
+            workers.is_full.store(is_full, Ordering::SeqCst);
+            for inbox in workers.inboxes.iter().filter_map(OnceLock::get) {
                 inbox.command(NO_REPLY, Box::new(Command::StorageFull(is_full)));
             }
         }
@@ -121,13 +133,15 @@ fn tell(inboxes: &[OnceLock<Inbox>], news: News) {
 impl Durable {
     /// What makes the services of each worker.
     pub(crate) fn services(&self) -> MakeServices {
-        let logs: Vec<_> = (0..).zip(self.inboxes.iter()).map(|(id, _)| ShardId(id)).collect();
-        let mut logs: Vec<Option<Log>> =
-            logs.into_iter().map(|shard| Some(self.store.log(shard))).collect();
-        let inboxes = Arc::clone(&self.inboxes);
+        let workers = Arc::clone(&self.workers);
+        let shards = (0..).map(ShardId).take(workers.inboxes.len());
+        let mut logs: Vec<Option<Log>> = shards.map(|shard| Some(self.store.log(shard))).collect();
         Box::new(move |shard, inbox| {
             let at = usize::from(shard.0);
-            let known = inboxes.get(at).map(|place| place.set(inbox));
+            let known = workers.inboxes.get(at).map(|place| place.set(inbox.clone()));
+            if workers.is_full.load(Ordering::SeqCst) {
+                inbox.command(NO_REPLY, Box::new(Command::StorageFull(true)));
+            }
             let log = logs.get_mut(at).and_then(Option::take);
             match (known, log) {
                 (Some(Ok(())), Some(log)) => Box::new(Journal(log)),

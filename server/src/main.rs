@@ -4,6 +4,7 @@ mod cli;
 mod config;
 mod durable;
 mod listen;
+mod store_tool;
 
 use std::{
     fs,
@@ -24,7 +25,7 @@ use signal_hook::{
 use tracing::{Level, error, info};
 use tracing_subscriber::EnvFilter;
 
-use cli::{Arguments, LogLevel};
+use cli::{Arguments, Command, LogLevel};
 use config::Config;
 
 /// The first levels of a topic that decide which worker owns it.
@@ -39,7 +40,18 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
-    let (lines, status) = match run(Arguments::parse()) {
+    let arguments = Arguments::parse();
+    if let Some(Command::Store(command)) = &arguments.command {
+        return match store_tool::run(command) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(1),
+            Err(line) => {
+                let _ = writeln!(io::stderr().lock(), "cairnmq: {line}");
+                ExitCode::from(1)
+            }
+        };
+    }
+    let (lines, status) = match run(arguments) {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Usage(lines)) => (lines, 2),
         Err(Failure::System(line)) => (vec![line], 1),

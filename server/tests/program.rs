@@ -159,6 +159,101 @@ fn what_is_no_data_directory_is_refused_and_left_alone() {
     assert!(line.contains("cannot create /proc/cairnmq: "), "{line}");
 }
 
+/// What a client left is there after the broker was killed, and can be looked at without a broker.
+#[test]
+fn a_data_directory_can_be_looked_at() {
+    let mut broker = Broker::start(&["--listen", "tcp://127.0.0.1:0"]);
+    let data = broker.folder.path().join("cairnmq-data");
+    let data = data.to_str().unwrap();
+    let mut client = broker.connect();
+    // CONNECT without clean session, SUBSCRIBE to `a`, a retained PUBLISH of QoS 1 there.
+    client.write_all(b"\x10\x0d\x00\x04MQTT\x04\x00\x00\x00\x00\x01c").unwrap();
+    client.write_all(b"\x82\x06\x00\x01\x00\x01a\x01").unwrap();
+    client.write_all(b"\x33\x07\x00\x01a\x00\x02hi").unwrap();
+    let mut answers = [0; 4 + 5 + 4 + 9];
+    client.read_exact(&mut answers).expect("CONNACK, SUBACK, PUBACK and PUBLISH");
+
+    let busy = run(&["store", "check", data]);
+    assert_eq!(busy.status.code(), Some(1));
+    assert!(text(&busy.stderr).contains("in use by another process"), "{}", text(&busy.stderr));
+
+    broker.child.kill().unwrap();
+    broker.child.wait().unwrap();
+    let checked = run(&["store", "check", data]);
+    assert_eq!(checked.status.code(), Some(0));
+    assert_eq!(
+        text(&checked.stdout),
+        "1 sessions with 1 subscriptions\n\
+         1 messages waiting or unacknowledged, 13 bytes\n\
+         1 retained messages\n\
+         1 Wills, exchanges and QoS 2 messages in between\n\
+         nothing is damaged\n"
+    );
+    let dumped = run(&["store", "dump", data]);
+    assert_eq!(
+        text(&dumped.stdout),
+        "session \"c\" expiry_s=4294967295 ends=never\n\
+         subscription \"c\" \"a\" qos=1 id=0\n\
+         exchange \"c\" packet_id=1 place=1 published\n\
+         message \"c\" place=1 topic=\"a\" qos=1 retain=false bytes=2\n\
+         retained topic=\"a\" qos=1 retain=true bytes=2\n"
+    );
+    let exported = run(&["store", "export", data]);
+    let exported = text(&exported.stdout);
+    assert_eq!(exported.lines().count(), 5);
+    assert!(exported.lines().all(|line| line.starts_with('{') && line.ends_with('}')));
+    assert!(exported.contains("\"payload_hex\":\"6869\""), "{exported}");
+
+    // A flipped bit in the first frame of the log.
+    let log = fs::read_dir(format!("{data}/log")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&log).unwrap();
+    bytes[60] ^= 1;
+    fs::write(&log, &bytes).unwrap();
+    let damaged = run(&["store", "check", data]);
+    assert_eq!(damaged.status.code(), Some(1));
+    assert!(
+        text(&damaged.stdout).contains("damaged: segment 1, bytes"),
+        "{}",
+        text(&damaged.stdout)
+    );
+    assert_eq!(fs::read(&log).unwrap(), bytes, "looking changes nothing");
+    let output = run(&["store", "check", "/nowhere"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        text(&output.stderr),
+        "cairnmq: cannot open /nowhere: No such file or directory (os error 2)\n"
+    );
+}
+
+/// A disk that counts as full refuses what would have to be kept, and serves everything else.
+#[test]
+fn a_full_disk_refuses_messages() {
+    let file = File::new(
+        "listen = [\"tcp://127.0.0.1:0\"]\n[store]\nreserve_bytes = 9223372036854775807\n",
+    );
+    let broker = Broker::start(&["--config", file.path()]);
+    let mut client = broker.connect();
+    // CONNECT (5.0), and a PUBLISH of QoS 1 until it is refused: the disk is looked at now and then.
+    client.write_all(b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x01c").unwrap();
+    let mut header = [0; 2];
+    client.read_exact(&mut header).expect("CONNACK");
+    client.read_exact(&mut vec![0; usize::from(header[1])]).unwrap();
+    let patience = Instant::now() + Duration::from_secs(20);
+    loop {
+        client.write_all(b"\x32\x08\x00\x01a\x00\x02\x00hi").unwrap();
+        client.read_exact(&mut header).expect("PUBACK");
+        let mut rest = vec![0; usize::from(header[1])];
+        client.read_exact(&mut rest).unwrap();
+        if rest.get(2) == Some(&0x97) {
+            break;
+        }
+        assert!(Instant::now() < patience, "it is never refused: {rest:?}");
+    }
+    client.write_all(b"\xc0\x00").unwrap();
+    client.read_exact(&mut header).expect("PINGRESP");
+    assert_eq!(header, [0xD0, 0]);
+}
+
 fn run(arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     program(arguments, &folder).output().unwrap()

@@ -360,6 +360,14 @@ pub enum Event {
         /// Messages waiting.
         queued: u32,
     },
+    /// A session's oldest messages have waited for too long and are dropped; said once until its queue
+    /// was empty.
+    QueueAged {
+        /// Of this client.
+        client_id: Box<str>,
+        /// Messages waiting.
+        queued: u32,
+    },
     /// A session ended with messages of Shared Subscriptions on disk, which no other member gets.
     SharedBacklogLost {
         /// The session's client.

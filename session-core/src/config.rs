@@ -137,7 +137,9 @@ pub struct Limits {
     pub session_queue_max: u32,
     /// Bytes of the messages waiting for one session.
     pub session_queue_bytes_max: u64,
-    /// What happens beyond these two.
+    /// How long a message may wait for one session, seconds; then it is dropped. 0 is for ever.
+    pub session_queue_age_s_max: u32,
+    /// What happens beyond the first two.
     pub session_queue_full: QueueFull,
     /// Messages that wait in memory for one connected session whose queue is in the log; the rest
     /// is on disk only. A session without a connection keeps a sixteenth. At least one.
@@ -177,6 +179,7 @@ impl Default for Limits {
             retained_bytes_max: 1024 * 1024 * 1024,
             session_queue_max: 10_000,
             session_queue_bytes_max: 16 * 1024 * 1024,
+            session_queue_age_s_max: 0,
             session_queue_full: QueueFull::DropOldest,
             session_resident_max: 1024,
             session_resident_bytes_max: 256 * 1024,

@@ -15,6 +15,7 @@ use session_core::{
 /// A durable shard and a disk that answers when it is told to.
 struct World {
     shard: Shard,
+    now: Time,
     committed: CommitSeq,
     disk: Vec<Queued>,
     loads: VecDeque<Load>,
@@ -48,6 +49,7 @@ impl World {
         log.iter().cloned().for_each(|record| shard.recover(record));
         let mut world = Self {
             shard,
+            now: Time(0),
             committed: CommitSeq(0),
             disk,
             loads: VecDeque::new(),
@@ -62,7 +64,7 @@ impl World {
     }
 
     fn input(&mut self, input: Input) {
-        self.input_at(Time(0), input);
+        self.input_at(self.now, input);
     }
 
     fn input_at(&mut self, now: Time, input: Input) {
@@ -158,6 +160,10 @@ impl World {
     }
 
     fn publish(&mut self, payload: u16) {
+        self.publish_at(Time(0), payload);
+    }
+
+    fn publish_at(&mut self, now: Time, payload: u16) {
         let message =
             Message::new("t", &Properties::new(), &payload.to_be_bytes()).expect("a short message");
         let publish = Publish {
@@ -169,6 +175,7 @@ impl World {
             message,
         };
         let conn = ConnId { slot: PUBLISHER, epoch: 1 };
+        self.now = self.now.max(now);
         self.input(Input::Packet { conn, packet: Packet::Publish(publish) });
     }
 
@@ -340,6 +347,23 @@ fn a_late_answer_loses_and_doubles_nothing() {
     world.connect(SUBSCRIBER, 3, "s", 3);
     let got = world.drain(3);
     assert_eq!(got, (0..20).collect::<Vec<_>>());
+}
+
+/// What waits for too long is dropped, on disk or not, and that is said.
+#[test]
+fn messages_that_wait_for_too_long_are_dropped() {
+    let mut world = absent(|config| config.limits.session_queue_age_s_max = 60);
+    (0..20).for_each(|number| world.publish(number));
+    world.publish_at(Time(70_000), 20);
+    while world.load() {}
+    let aged = |event: &Event| matches!(event, Event::QueueAged { .. });
+    assert_eq!(world.events.iter().filter(|event| aged(event)).count(), 1);
+    for number in 21..40 {
+        world.publish_at(Time(70_000), number);
+        while world.load() {}
+    }
+    world.connect(SUBSCRIBER, 2, "s", 3);
+    assert_eq!(world.drain(2), (20..40).collect::<Vec<_>>());
 }
 
 /// What the disk has lost is lost, and nothing behind it.

@@ -154,6 +154,7 @@ fn read_limits(section: &mut Section<'_, '_>, limits: &mut Limits) {
         retained_bytes_max,
         session_queue_max,
         session_queue_bytes_max,
+        session_queue_age_s_max,
         session_queue_full,
         session_resident_max,
         session_resident_bytes_max,
@@ -184,6 +185,7 @@ fn read_limits(section: &mut Section<'_, '_>, limits: &mut Limits) {
     section.number("retained_bytes_max", 0, u64::MAX, retained_bytes_max);
     section.number("session_queue_max", 0, u32::MAX, session_queue_max);
     section.number("session_queue_bytes_max", 0, u64::MAX, session_queue_bytes_max);
+    section.number("session_queue_age_s_max", 0, u32::MAX, session_queue_age_s_max);
     section.choice("session_queue_full", session_queue_full);
     section.number("session_resident_max", 1, u32::MAX, session_resident_max);
     section.number("session_resident_bytes_max", 0, u64::MAX, session_resident_bytes_max);

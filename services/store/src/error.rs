@@ -32,6 +32,13 @@ pub enum StoreError {
         /// Their answer.
         error: String,
     },
+    /// The tables are there and cannot be read at all.
+    Unreadable {
+        /// What was tried.
+        what: String,
+        /// Their answer.
+        error: String,
+    },
     /// There is damage, and the settings forbid a start that leaves it out.
     Damaged(Vec<String>),
 }
@@ -73,7 +80,9 @@ impl fmt::Display for StoreError {
                 path.display()
             ),
             Self::Io { what, error } => write!(f, "cannot {what}: {error}"),
-            Self::Tables { what, error } => write!(f, "cannot {what}: {error}"),
+            Self::Tables { what, error } | Self::Unreadable { what, error } => {
+                write!(f, "cannot {what}: {error}")
+            }
             Self::Damaged(what) => write!(
                 f,
                 "the data directory is damaged, and repair = \"refuse\" forbids a start: {}",

@@ -78,11 +78,30 @@ impl DataFolder {
         self.path.join("quarantine")
     }
 
-    /// Bytes that the file system has left for this directory.
-    pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
-        let stat = rustix::fs::statvfs(path)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    /// Moves the tables to where damaged parts are kept.
+    pub(crate) fn set_tables_aside(&self) -> Result<PathBuf, StoreError> {
+        let quarantine = self.quarantine();
+        let failed = || format!("set the tables aside in {}", quarantine.display());
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&quarantine)
+            .map_err(StoreError::io(failed()))?;
+        let free = (1..).map(|number| quarantine.join(format!("tables-{number}")));
+        let Some(aside) = free.into_iter().find(|path| !path.exists()) else {
+            return Err(StoreError::io(failed())(io::ErrorKind::AlreadyExists.into()));
+        };
+        fs::rename(self.tables(), &aside)
+            .and_then(|()| sync_folder(&self.path))
+            .map_err(StoreError::io(failed()))?;
+        Ok(aside)
     }
+}
+
+/// Bytes that the file system of a directory has left.
+pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// Whether the directory is one of ours, of a format that this version reads.

@@ -482,7 +482,7 @@ pub(crate) fn read_backlog<T: Tables>(
     (Loaded { load, messages, complete }, losses)
 }
 
-fn describe_gap(gap: &Unreadable) -> String {
+pub(crate) fn describe_gap(gap: &Unreadable) -> String {
     let after = gap.after.as_deref().map_or_else(|| "the beginning".into(), keys::describe);
     format!("rows behind {after} and before {}: {}", keys::describe(&gap.before), gap.error)
 }

@@ -5,6 +5,7 @@
 //! writing tables is left to two other threads, so that neither holds up an acknowledgement.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -23,7 +24,7 @@ use crate::{
     changes::Change,
     engine::Flush,
     files::Folder,
-    folder::DataFolder,
+    folder::{DataFolder, free_bytes},
     keys::Sid,
     recovery::{self, Recovered},
     rows::Rows,
@@ -54,6 +55,9 @@ pub struct Options {
     pub repair: Repair,
     /// Bytes of the file system that are left free: below, the store counts as full.
     pub reserve_bytes: u64,
+    /// Finds out how many bytes the file system of a directory has left; for tests that want another
+    /// answer.
+    pub room: fn(&Path) -> io::Result<u64>,
     /// What is not synced is kept back from the system, so that killing the process does what a power
     /// failure would; for tests.
     pub lose_unsynced: bool,
@@ -65,13 +69,14 @@ pub struct Options {
 impl Options {
     /// A store that syncs before it acknowledges, quarantines damage, leaves 32 MiB free, and keeps
     /// 12 MiB of changes in memory.
-    pub const fn new(map: ShardMap, topic_levels: u8) -> Self {
+    pub fn new(map: ShardMap, topic_levels: u8) -> Self {
         Self {
             map,
             topic_levels,
             durability: Durability::Sync,
             repair: Repair::Quarantine,
             reserve_bytes: 32 * 1024 * 1024,
+            room: free_bytes,
             lose_unsynced: false,
             layer_bytes: 12 * 1024 * 1024,
         }
@@ -130,14 +135,27 @@ pub struct Opened {
 /// It is not ours, in use, newer, damaged beyond what the options allow, or the system refuses.
 pub fn open(path: &Path, options: Options) -> Result<Opened, StoreError> {
     let folder = DataFolder::take(path, true)?;
-    let tables = Lsm::open(&folder.tables())?;
+    let (tables, unreadable) = open_tables(&folder, options.repair)?;
     let mut files = Folder::new(folder.log(), folder.quarantine());
     if options.lose_unsynced {
         files = files.losing_unsynced();
     }
     let how = Opening { repair: options.repair, ..Opening::default() };
-    let (book, recovered) = Book::open(files, tables, options.map, options.topic_levels, how)?;
+    let (book, mut recovered) = Book::open(files, tables, options.map, options.topic_levels, how)?;
+    recovered.losses.splice(0..0, unreadable);
     Ok(Opened { book, folder, options, recovered })
+}
+
+/// Opens the tables. If they cannot be read at all they are set aside whole, and that is told in words.
+fn open_tables(folder: &DataFolder, repair: Repair) -> Result<(Lsm, Option<String>), StoreError> {
+    let error = match Lsm::open(&folder.tables()) {
+        Ok(tables) => return Ok((tables, None)),
+        Err(error @ StoreError::Unreadable { .. }) if repair == Repair::Quarantine => error,
+        Err(error) => return Err(error),
+    };
+    let aside = folder.set_tables_aside()?;
+    let what = format!("all tables, which are in {} now: {error}", aside.display());
+    Ok((Lsm::open(&folder.tables())?, Some(what)))
 }
 
 impl Opened {
@@ -274,6 +292,7 @@ struct Writer {
 impl Writer {
     fn run(mut self) {
         let mut stopping = false;
+        self.look_at_room();
         while !stopping {
             self.shorten_log();
             stopping = self.gather();
@@ -416,7 +435,7 @@ impl Writer {
         let reserve = self.options.reserve_bytes;
         // A full disk counts as free again when there is more room than at its limit.
         let wanted = if self.is_full { reserve.saturating_add(reserve / 4) } else { reserve };
-        match DataFolder::free_bytes(&self.path) {
+        match (self.options.room)(&self.path) {
             Ok(free) => self.set_full(free < wanted),
             Err(error) => {
                 let what = format!("cannot find out how much room {} has", self.path.display());

@@ -1,6 +1,7 @@
 //! The sorted tables behind the log: what does not change any more soon, in order of the keys.
 
 use std::{
+    io,
     ops::Bound,
     path::Path,
     sync::{
@@ -89,11 +90,17 @@ impl Lsm {
     /// Opens the tables in a directory, or makes them.
     ///
     /// # Errors
-    /// They cannot be read or made.
+    /// They cannot be made, or the system does not let them be read; [`StoreError::Unreadable`] if they
+    /// are there and make no sense.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let failed = |error: fjall::Error| StoreError::Tables {
-            what: format!("open the tables in {}", path.display()),
-            error: error.to_string(),
+        let failed = |error: fjall::Error| {
+            let what = format!("open the tables in {}", path.display());
+            let (is_damage, error) = (is_damage(&error), error.to_string());
+            if is_damage {
+                StoreError::Unreadable { what, error }
+            } else {
+                StoreError::Tables { what, error }
+            }
         };
         let database = Database::builder(path)
             .cache_size(CACHE_BYTES)
@@ -109,6 +116,25 @@ impl Lsm {
     pub fn disk_bytes(&self) -> u64 {
         self.rows.disk_space()
     }
+}
+
+/// Whether an error says that files are not what they were, rather than that they cannot be had now.
+fn is_damage(error: &fjall::Error) -> bool {
+    use fjall::Error as E;
+    let io = match error {
+        E::Io(error) | E::Storage(fjall::LsmError::Io(error)) => error,
+        E::Locked | E::Poisoned | E::KeyspaceDeleted | E::InvalidVersion(Some(_)) => return false,
+        _ => return true,
+    };
+    // What is there and too short, or no longer there, or read as nonsense.
+    matches!(
+        io.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::InvalidData
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::NotFound
+            | io::ErrorKind::Other
+    )
 }
 
 /// Rows are read in order and hardly ever one by one: filters would only take memory. So would indices

@@ -149,7 +149,27 @@ impl Shard {
             }
         }
         self.drop_overdue(cx, id);
+        self.drop_aged(cx, id);
         self.pump(cx, id);
+    }
+
+    /// Drops the oldest waiting messages that have waited for too long. A few at a time: whoever comes
+    /// with the next message drops more.
+    pub(super) fn drop_aged(&mut self, cx: &mut Cx<'_>, id: SessionId) {
+        const AT_ONCE: usize = 16;
+        let age_s = self.config.limits.session_queue_age_s_max;
+        if age_s == 0 {
+            return;
+        }
+        for _ in 0..AT_ONCE {
+            let Some(session) = self.sessions.get(id) else { return };
+            let Some(first) = session.queue.messages.front() else { return self.load(cx, id) };
+            if first.at.plus_s(age_s) > cx.now {
+                return;
+            }
+            self.report_aged(cx, id);
+            self.drop_first(cx, id);
+        }
     }
 
     /// Makes the room that was promised.

@@ -111,6 +111,11 @@ impl Shard {
     ) -> bool {
         //= [MQTT-3.1.2-5 of 3.1.1]
         let Some(session) = self.sessions.get_mut(id) else { return true };
+        let waits = session.waiting() > 0;
+        if waits {
+            self.drop_aged(cx, id);
+        }
+        let Some(session) = self.sessions.get(id) else { return true };
         if session.is_full(&queued.message, &self.config.limits) {
             self.report_full(cx, id);
             if self.config.limits.session_queue_full == QueueFull::Reject
@@ -143,12 +148,25 @@ impl Shard {
     }
 
     fn report_full(&mut self, cx: &mut Cx<'_>, id: SessionId) {
+        self.report_drops(cx, id, |client_id, queued| Event::QueueFull { client_id, queued });
+    }
+
+    pub(super) fn report_aged(&mut self, cx: &mut Cx<'_>, id: SessionId) {
+        self.report_drops(cx, id, |client_id, queued| Event::QueueAged { client_id, queued });
+    }
+
+    /// Says once, until the queue was empty, that messages are dropped.
+    fn report_drops(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: SessionId,
+        event: impl FnOnce(Box<str>, u32) -> Event,
+    ) {
         let Some(session) = self.sessions.get_mut(id) else { return };
-        if !session.reported {
-            session.reported = true;
-            let client_id = session.client_id.clone();
+        if !core::mem::replace(&mut session.reported, true) {
             let queued = u32::try_from(session.waiting()).unwrap_or(u32::MAX);
-            cx.out.push(Effect::Note(Box::new(Event::QueueFull { client_id, queued })));
+            let event = event(session.client_id.clone(), queued);
+            cx.out.push(Effect::Note(Box::new(event)));
         }
     }
 
@@ -251,6 +269,12 @@ impl Shard {
         //= [MQTT-3.3.4-9] [MQTT-3.3.4-10] only PUBLISH waits for the window.
         if session.window_used >= conn.window && !seeded!(IgnoresWindow) {
             return false;
+        }
+        let age_s = self.config.limits.session_queue_age_s_max;
+        if age_s > 0 && queued.at.plus_s(age_s) <= cx.now {
+            self.report_aged(cx, id);
+            self.drop_first(cx, id);
+            return true;
         }
         //= [MQTT-3.3.2-5] [MQTT-3.1.2-25]
         if !is_deliverable(conn, queued, cx.now) {
