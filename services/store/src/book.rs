@@ -22,8 +22,9 @@ use crate::{
 pub struct Book<F, T> {
     engine: Engine<F, T>,
     translator: Translator,
-    /// What is not written.
+    /// What is not written, and its bytes.
     pending: Vec<Change>,
+    pending_bytes: usize,
     /// Sessions that ended with what is not written, and those whose rows are to be swept away.
     ending: Vec<Sid>,
     ended: VecDeque<Sid>,
@@ -84,6 +85,7 @@ impl<F: Files, T: Tables> Book<F, T> {
             engine,
             translator: restart.translator,
             pending: restart.changes,
+            pending_bytes: 0,
             ending: Vec::new(),
             ended: restart.ended.into_iter().collect(),
         };
@@ -93,7 +95,14 @@ impl<F: Files, T: Tables> Book<F, T> {
 
     /// Adds a record of a shard to what the next [`Book::write`] writes.
     pub fn add(&mut self, shard: ShardId, record: &Record) {
+        let before = self.pending.len();
         self.ending.extend(self.translator.translate(shard, record, &mut self.pending));
+        let added = self.pending.iter().skip(before).map(Change::bytes).sum();
+        self.pending_bytes = self.pending_bytes.saturating_add(added);
+    }
+
+    pub(crate) const fn pending_bytes(&self) -> usize {
+        self.pending_bytes
     }
 
     pub(crate) fn add_changes(&mut self, mut changes: Vec<Change>) {
@@ -112,6 +121,7 @@ impl<F: Files, T: Tables> Book<F, T> {
     /// again; after any other error the book must not be used any further.
     pub fn write(&mut self, sync: bool) -> Result<(), StoreError> {
         self.engine.write(&mut self.pending, sync)?;
+        self.pending_bytes = 0;
         self.ended.extend(self.ending.drain(..));
         Ok(())
     }

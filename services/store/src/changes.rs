@@ -22,6 +22,18 @@ pub(crate) enum Change {
     Delete(Vec<u8>),
 }
 
+impl Change {
+    /// Bytes of its key and value.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Put(key, value) | Self::Insert(key, value) => {
+                key.len().saturating_add(value.len())
+            }
+            Self::Delete(key) => key.len(),
+        }
+    }
+}
+
 /// A session as the store knows it while it lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Known {

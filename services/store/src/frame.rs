@@ -135,7 +135,13 @@ pub(crate) enum NoSegment {
 
 /// Reads a segment. Where a frame cannot be read, the next one is looked for byte by byte.
 pub(crate) fn scan(segment: u64, bytes: &[u8]) -> Result<Scan, NoSegment> {
-    let mut rest = Reader(bytes.strip_prefix(MAGIC).ok_or(NoSegment::Header)?);
+    // The header of every version has these fields here, and its sum.
+    let header = bytes.get(..HEADER_BYTES).ok_or(NoSegment::Header)?;
+    let (fields, sum) = header.split_at(HEADER_BYTES - 4);
+    if crc32fast::hash(fields).to_be_bytes() != *sum {
+        return Err(NoSegment::Header);
+    }
+    let mut rest = Reader(fields.strip_prefix(MAGIC).ok_or(NoSegment::Header)?);
     let version = rest.u16().ok_or(NoSegment::Header)?;
     if version != VERSION {
         return Err(NoSegment::Version(version));
@@ -145,10 +151,6 @@ pub(crate) fn scan(segment: u64, bytes: &[u8]) -> Result<Scan, NoSegment> {
         return Err(NoSegment::Number(number));
     }
     let first = rest.u64().ok_or(NoSegment::Header)?;
-    let sum = rest.u32().ok_or(NoSegment::Header)?;
-    if bytes.get(..HEADER_BYTES - 4).map(crc32fast::hash) != Some(sum) {
-        return Err(NoSegment::Header);
-    }
     Ok(scan_frames(first, bytes))
 }
 
@@ -240,8 +242,9 @@ mod tests {
         let mut flipped = bytes.clone();
         flipped[20] ^= 1;
         assert_eq!(scan(7, &flipped), Err(NoSegment::Header));
-        let mut newer = bytes;
+        let mut newer = bytes[..HEADER_BYTES - 4].to_vec();
         newer[9] = 2;
+        newer.extend(crc32fast::hash(&newer).to_be_bytes());
         assert_eq!(scan(7, &newer), Err(NoSegment::Version(2)));
     }
 

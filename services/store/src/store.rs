@@ -5,6 +5,7 @@
 //! writing tables is left to two other threads, so that neither holds up an acknowledgement.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -103,8 +104,8 @@ pub enum News {
 /// Takes news, on threads of the store. It must not block.
 type Sink = Arc<dyn Fn(News) + Send + Sync>;
 
-/// Work in one frame; more waits for the next.
-const FRAME_RECORDS: usize = 50_000;
+/// Bytes in one frame, about; more waits for the next.
+const FRAME_BYTES: usize = 4 * 1024 * 1024;
 /// How often a full disk is looked at, and a table that could not be written is tried again.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Layers of this many times the agreed size wait for the tables.
@@ -203,7 +204,7 @@ impl Opened {
             reclaim: to_reclaimer,
             stopping,
             sink,
-            told: Vec::new(),
+            told: BTreeMap::new(),
             loads: Vec::new(),
             is_full: false,
             looked: None,
@@ -280,7 +281,7 @@ struct Writer {
     stopping: Arc<AtomicBool>,
     sink: Sink,
     /// What the shards are to be told once everything is written.
-    told: Vec<(ShardId, CommitSeq)>,
+    told: BTreeMap<ShardId, CommitSeq>,
     loads: Vec<(ShardId, Load)>,
     is_full: bool,
     /// When the room on the disk was looked at.
@@ -337,20 +338,18 @@ impl Writer {
             },
         };
         let mut next = first;
-        let mut taken = 0_usize;
         loop {
             match next {
                 None | Some(Mail::Stop) => return true,
                 Some(Mail::Records(shard, last, records)) => {
-                    taken += records.len();
                     records.iter().for_each(|record| self.book.add(shard, record));
-                    self.told.push((shard, last));
+                    self.told.insert(shard, last);
                 }
                 Some(Mail::Load(shard, load)) => self.loads.push((shard, load)),
                 Some(Mail::Changes(changes)) => self.book.add_changes(changes),
                 Some(Mail::LookUp) => {}
             }
-            if taken >= FRAME_RECORDS {
+            if self.book.pending_bytes() >= FRAME_BYTES {
                 return false;
             }
             match self.mail.try_recv() {
@@ -394,7 +393,7 @@ impl Writer {
             }
             (false, false) => {}
         }
-        for (shard, last) in self.told.drain(..) {
+        while let Some((shard, last)) = self.told.pop_first() {
             (self.sink)(News::Persisted(shard, last));
         }
         for sid in self.book.take_ended() {

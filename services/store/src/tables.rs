@@ -64,7 +64,7 @@ pub trait Tables: Send + Sync + 'static {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Walk,
     ) -> Vec<Unreadable>;
 
-    /// The last row of a range; `None` too if it cannot be read.
+    /// The last row of a range that can be read.
     fn last(&self, from: &[u8], to: &[u8]) -> Option<(Vec<u8>, Vec<u8>)>;
 
     /// Gives room back that removed rows take, if that is worth the work. It may take long; reading and
@@ -238,12 +238,17 @@ impl Tables for Lsm {
         if from >= to {
             return None;
         }
-        let row = self
-            .rows
-            .range::<&[u8], _>((Bound::Included(from), Bound::Excluded(to)))
-            .next_back()?;
-        let (key, value) = row.into_inner().ok()?;
-        Some((key.to_vec(), value.to_vec()))
+        let mut rows = self.rows.range::<&[u8], _>((Bound::Included(from), Bound::Excluded(to)));
+        if let Ok((key, value)) = rows.next_back()?.into_inner() {
+            return Some((key.to_vec(), value.to_vec()));
+        }
+        // The last that can be read is found from the front.
+        let mut last = None;
+        self.walk(from, to, &mut |key, value| {
+            last = Some((key.to_vec(), value.to_vec()));
+            Walk::On
+        });
+        last
     }
 }
 

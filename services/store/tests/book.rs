@@ -267,7 +267,7 @@ fn damage_in_the_log_can_forbid_a_start() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
 
     /// A flipped bit in what was durable costs one frame; it is set aside, named with what it held, and
     /// everything else is there. In the last frame it is as if that had never been finished.

@@ -40,10 +40,16 @@ impl Name {
         .then_some(name)
     }
 
-    /// Most are small, a few take several blocks of any file.
+    /// Most are small, a few take several blocks of any file: together enough for the log to be written
+    /// into tables every few rounds.
     fn payload(self) -> Vec<u8> {
         let mut rng = self.rng();
-        let bytes = if rng.below(100) == 0 { rng.below(20_000) } else { rng.below(200) };
+        let most = match rng.below(100) {
+            0 => 20_000,
+            1..15 => 4000,
+            _ => 200,
+        };
+        let bytes = rng.below(most);
         let mut payload = Vec::with_capacity(NAME_BYTES + bytes);
         payload.extend((self.publisher as u32).to_be_bytes());
         payload.extend((self.number as u64).to_be_bytes());
