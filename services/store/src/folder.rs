@@ -33,7 +33,9 @@ impl DataFolder {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
                 let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-                made.map_err(StoreError::io(format!("create {}", path.display())))?;
+                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                made.and_then(|()| sync_folder(parent.unwrap_or(Path::new("."))))
+                    .map_err(StoreError::io(format!("create {}", path.display())))?;
             }
             Err(error) => return Err(StoreError::io(format!("open {}", path.display()))(error)),
         }
@@ -64,6 +66,11 @@ impl DataFolder {
             .and_then(|()| fs::rename(&new, self.path.join("FORMAT")))
             .and_then(|()| sync_folder(&self.path))
             .map_err(StoreError::io(failed()))
+    }
+
+    /// Makes the names in the directory durable.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        sync_folder(&self.path).map_err(StoreError::io(format!("sync {}", self.path.display())))
     }
 
     pub(crate) fn log(&self) -> PathBuf {

@@ -137,6 +137,7 @@ pub struct Opened {
 pub fn open(path: &Path, options: Options) -> Result<Opened, StoreError> {
     let folder = DataFolder::take(path, true)?;
     let (tables, unreadable) = open_tables(&folder, options.repair)?;
+    folder.sync()?;
     let mut files = Folder::new(folder.log(), folder.quarantine());
     if options.lose_unsynced {
         files = files.losing_unsynced();
