@@ -6,7 +6,14 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// So long a broker may take to end, on a machine that is busy.
+const STOPS_WITHIN: Duration = Duration::from_secs(60);
 
 /// How the broker is started, and what it leaves behind.
 pub(crate) struct Broker {
@@ -31,11 +38,12 @@ impl Broker {
         Ok(Self { address, binary, options, folder, log_read: 0, child: None })
     }
 
-    pub(crate) fn start(&mut self) -> io::Result<()> {
+    pub(crate) fn start(&mut self, workers: u16) -> io::Result<()> {
         let log = self.open_log()?;
         let mut command = Command::new(&self.binary);
         command.args(["--listen", &format!("tcp://{}", self.address), "--log-level", "warn"]);
         command.arg("--data-dir").arg(self.folder.join("data")).args(&self.options);
+        command.args(["--workers", &workers.to_string()]);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let spawned = command.spawn();
         let named = |error| io::Error::other(format!("{}: {error}", self.binary.display()));
@@ -63,6 +71,23 @@ impl Broker {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// Asks it to end; whether it did so within a time.
+    pub(crate) fn stop(&mut self) -> bool {
+        let Some(child) = &mut self.child else { return false };
+        if kill_process(Pid::from_child(child), Signal::TERM).is_err() {
+            return false;
+        }
+        let deadline = Instant::now() + STOPS_WITHIN;
+        while Instant::now() < deadline {
+            if let Ok(Some(status)) = child.try_wait() {
+                self.child = None;
+                return status.success();
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        false
     }
 
     /// What it complained about since this was asked last.

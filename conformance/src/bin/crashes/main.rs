@@ -20,6 +20,7 @@ mod world;
 
 use std::{
     error::Error,
+    ops::RangeInclusive,
     path::PathBuf,
     process::ExitCode,
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -62,6 +63,10 @@ struct Arguments {
     #[arg(long, default_value_t = 2)]
     workers: u16,
 
+    /// Instead, each start draws a number of worker threads up to this
+    #[arg(long)]
+    workers_max: Option<u16>,
+
     /// Keep the data directory in any case
     #[arg(long)]
     keep: bool,
@@ -85,16 +90,20 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seed = arguments.seed.unwrap_or(now.as_nanos() as u64 % 1_000_000);
 
-    let mut options = vec!["--workers".to_owned(), arguments.workers.to_string()];
+    let mut options = Vec::new();
     if let Some(durability) = &arguments.durability {
         options.extend(["--durability".to_owned(), durability.clone()]);
     }
     if arguments.lose_unsynced {
         options.push("--lose-unsynced".to_owned());
     }
-    println!("seed {seed}: cairnmq {}", options.join(" "));
+    let workers = match arguments.workers_max {
+        Some(most) => 1..=most.max(1),
+        None => arguments.workers..=arguments.workers,
+    };
+    println!("seed {seed}: {} workers {}", shown(&workers), options.join(" "));
     let began = Instant::now();
-    let mut rounds = Rounds::new(Broker::new(&binary, options)?, seed);
+    let mut rounds = Rounds::new(Broker::new(&binary, options)?, workers, seed);
     rounds.run(arguments.rounds, arguments.judge_every)?;
     println!("{}", rounds.report(began.elapsed()));
 
@@ -111,4 +120,12 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
         println!("seed {seed}; log and data are kept in {}", rounds.broker.folder().display());
     }
     Ok(is_well)
+}
+
+fn shown(workers: &RangeInclusive<u16>) -> String {
+    if workers.start() == workers.end() {
+        workers.end().to_string()
+    } else {
+        format!("{} to {}", workers.start(), workers.end())
+    }
 }

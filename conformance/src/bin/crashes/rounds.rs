@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    ops::RangeInclusive,
     sync::{
         Mutex,
         atomic::{
@@ -52,6 +53,8 @@ const PUBLISHERS: [(ProtocolVersion, QoS, usize); 8] = [
 /// Everything of one run.
 pub(crate) struct Rounds {
     pub(crate) broker: Broker,
+    /// How many worker threads the broker may have.
+    workers: RangeInclusive<u16>,
     world: World,
     publishers: Vec<Publisher>,
     subscribers: Vec<Subscriber>,
@@ -65,7 +68,7 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
-    pub(crate) fn new(broker: Broker, seed: u64) -> Self {
+    pub(crate) fn new(broker: Broker, workers: RangeInclusive<u16>, seed: u64) -> Self {
         let mut seeds = Rng::new(seed);
         let mut rng = move || Rng::new(seeds.below(usize::MAX) as u64);
         let publishers = PUBLISHERS.iter().enumerate().map(|(index, (version, qos, window))| {
@@ -91,6 +94,7 @@ impl Rounds {
         };
         Self {
             broker,
+            workers,
             world,
             publishers,
             subscribers,
@@ -153,7 +157,7 @@ impl Rounds {
     }
 
     /// Lets all clients do what can be finished, while the broker stays. After the load all is
-    /// judged, and it is killed then.
+    /// judged, and it is killed then, or now and then asked to stop.
     fn calm(&mut self, part: Part) -> io::Result<()> {
         self.world.part = part;
         let mut clients: Vec<&mut dyn Client> = Vec::new();
@@ -182,8 +186,11 @@ impl Rounds {
         );
         drop(receivers);
         self.keeper.look(V311, world)?;
-        kill(&mut self.broker, world);
-        self.kills += 1;
+        if self.rng.below(3) > 0 {
+            self.kill();
+        } else if !self.broker.stop() {
+            world.findings.add("the broker does not stop", || "after SIGTERM".to_owned());
+        }
         self.start()
     }
 
@@ -191,7 +198,7 @@ impl Rounds {
     /// retained before anybody changes it.
     fn start(&mut self) -> io::Result<()> {
         while self.kills > 0 && self.rng.below(5) == 0 {
-            self.broker.start()?;
+            self.spawn()?;
             thread::sleep(Duration::from_millis(self.rng.below(60) as u64));
             kill(&mut self.broker, &self.world);
             self.kills += 1;
@@ -200,13 +207,19 @@ impl Rounds {
             self.world.findings.add("the broker complains", || complaint);
         }
         let began = Instant::now();
-        self.broker.start()?;
+        self.spawn()?;
         self.world.is_killed.store(false, SeqCst);
         self.world.is_over.store(false, SeqCst);
         let version = if self.rng.below(2) == 0 { V311 } else { V5 };
         let connected = self.keeper.look(version, &self.world)?;
         self.starts.push(connected.duration_since(began));
         Ok(())
+    }
+
+    fn spawn(&mut self) -> io::Result<()> {
+        let span = self.workers.end().saturating_sub(*self.workers.start());
+        let workers = self.workers.start() + self.rng.below(usize::from(span) + 1) as u16;
+        self.broker.start(workers)
     }
 
     fn kill(&mut self) {
