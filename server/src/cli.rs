@@ -58,10 +58,18 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "WHEN")]
     pub(crate) durability: Option<DurabilityMode>,
 
+    /// What to do if something in the data directory is damaged. The default is `quarantine`.
+    #[arg(long, value_name = "HOW")]
+    pub(crate) repair: Option<Repair>,
+
     /// Keeps what is not synced back from the system: killing the broker then does what a power failure
     /// would. For tests.
     #[arg(long, hide = true)]
     pub(crate) lose_unsynced: bool,
+
+    /// Lets every sync fail after so many. For tests.
+    #[arg(long, hide = true, value_name = "N")]
+    pub(crate) syncs_max: Option<u64>,
 
     /// The number of worker threads, 1 to 1024. The default is one for every two
     /// processors.
@@ -89,6 +97,15 @@ pub(crate) enum DurabilityMode {
     Interval,
     /// Never: nothing is kept on disk.
     Memory,
+}
+
+/// What to do about damage at a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Repair {
+    /// Set damaged parts aside, say what is lost, and start.
+    Quarantine,
+    /// Do not start.
+    Refuse,
 }
 
 /// How much is logged.

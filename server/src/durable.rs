@@ -15,7 +15,10 @@ use session_core::{Command, CommitSeq, Load, Loaded, Record, ShardId, ShardMap, 
 use store::{Durability, Log, News, Options, Repair, Store};
 use tracing::{error, info, warn};
 
-use crate::config::{DurabilityMode, StoreConfig};
+use crate::{
+    cli,
+    config::{DurabilityMode, StoreConfig},
+};
 
 /// Tickets of commands whose reply nobody awaits.
 const NO_REPLY: Ticket = Ticket(u64::MAX - 1);
@@ -54,9 +57,12 @@ pub(crate) fn open(
     };
     let options = Options {
         durability,
-        repair: if config.repair_refuses { Repair::Refuse } else { Repair::Quarantine },
+        repair: match config.repair {
+            cli::Repair::Quarantine => Repair::Quarantine,
+            cli::Repair::Refuse => Repair::Refuse,
+        },
         reserve_bytes: config.reserve_bytes,
-        lose_unsynced: config.lose_unsynced,
+        faults: config.faults,
         ..Options::new(map, topic_levels)
     };
     let mut opened =

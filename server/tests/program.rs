@@ -152,7 +152,7 @@ fn what_is_no_data_directory_is_refused_and_left_alone() {
     fs::create_dir(&newer).unwrap();
     fs::write(newer.join("FORMAT"), "cairnmq data, format 2\n").unwrap();
     let line = refused(&newer);
-    assert!(line.contains("was written by a newer version (format 2, this one knows 1)"), "{line}");
+    assert!(line.contains("was written by another version (format 2, this one knows 1)"), "{line}");
     assert_eq!(fs::read_dir(&newer).unwrap().count(), 1);
 
     let line = refused(Path::new("/proc/cairnmq"));
@@ -252,6 +252,30 @@ fn a_full_disk_refuses_messages() {
     client.write_all(b"\xc0\x00").unwrap();
     client.read_exact(&mut header).expect("PINGRESP");
     assert_eq!(header, [0xD0, 0]);
+}
+
+/// After a failed sync nobody knows what is durable: nothing more is acknowledged, and the broker ends.
+#[test]
+fn a_sync_that_fails_ends_the_broker() {
+    let mut broker = Broker::start(&["--listen", "tcp://127.0.0.1:0", "--syncs-max", "1"]);
+    let mut client = broker.connect();
+    client.write_all(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01c").unwrap();
+    client.read_exact(&mut [0; 4]).expect("CONNACK, which waits for nothing");
+    // A retained PUBLISH of QoS 1 has to be kept.
+    client.write_all(b"\x33\x07\x00\x01a\x00\x02hi").unwrap();
+    let mut rest = Vec::new();
+    // The end of a process may reset what it has not read.
+    let _ = client.read_to_end(&mut rest);
+    assert!(rest.is_empty(), "it was acknowledged: {rest:?}");
+    let patience = Instant::now() + Duration::from_secs(10);
+    let status = loop {
+        if let Some(status) = broker.child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < patience, "it does not end");
+        thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(status.code(), Some(1));
 }
 
 fn run(arguments: &[&str]) -> Output {

@@ -6,9 +6,10 @@ use std::{num::NonZeroU16, path::PathBuf};
 
 use codec::QoS;
 use session_core::{Features, Limits, QueueFull};
+use store::Faults;
 
 use crate::{
-    cli::{Arguments, DurabilityMode as Mode, LogLevel, WORKERS_MAX},
+    cli::{Arguments, DurabilityMode as Mode, LogLevel, Repair, WORKERS_MAX},
     listen::{Asker, ListenUrl},
 };
 use reader::{Choice, Section};
@@ -43,12 +44,12 @@ pub(crate) struct StoreConfig {
     pub(crate) durability: Mode,
     /// With `interval`: at least this often, milliseconds.
     pub(crate) interval_ms: u64,
-    /// Damage forbids a start, instead of being set aside.
-    pub(crate) repair_refuses: bool,
+    /// What to do about damage at a start.
+    pub(crate) repair: Repair,
     /// Bytes of the file system that are left free: below, messages are refused.
     pub(crate) reserve_bytes: u64,
-    /// Killing the broker shall do what a power failure would; for tests.
-    pub(crate) lose_unsynced: bool,
+    /// How the disk fails; for tests.
+    pub(crate) faults: Faults,
 }
 
 impl Default for StoreConfig {
@@ -57,9 +58,9 @@ impl Default for StoreConfig {
             data_dir: "cairnmq-data".into(),
             durability: Mode::Sync,
             interval_ms: 1000,
-            repair_refuses: false,
+            repair: Repair::Quarantine,
             reserve_bytes: 32 * 1024 * 1024,
-            lose_unsynced: false,
+            faults: Faults::default(),
         }
     }
 }
@@ -98,7 +99,9 @@ impl Config {
         self.workers = arguments.workers.or(self.workers);
         self.store.data_dir =
             arguments.data_dir.unwrap_or_else(|| std::mem::take(&mut self.store.data_dir));
-        self.store.lose_unsynced = arguments.lose_unsynced;
+        self.store.repair = arguments.repair.unwrap_or(self.store.repair);
+        self.store.faults =
+            Faults { lose_unsynced: arguments.lose_unsynced, syncs_max: arguments.syncs_max };
         self.store.durability = arguments.durability.unwrap_or(self.store.durability);
         self.log_level = arguments.log_level.unwrap_or(self.log_level);
     }
@@ -195,30 +198,14 @@ fn read_limits(section: &mut Section<'_, '_>, limits: &mut Limits) {
 }
 
 fn read_store(section: &mut Section<'_, '_>, store: &mut StoreConfig) {
-    let StoreConfig {
-        data_dir,
-        durability,
-        interval_ms,
-        repair_refuses,
-        reserve_bytes,
-        lose_unsynced: _,
-    } = store;
+    let StoreConfig { data_dir, durability, interval_ms, repair, reserve_bytes, faults: _ } = store;
     if let Some((path, _)) = section.string("data_dir") {
         *data_dir = path.into();
     }
     section.choice("durability", durability);
     section.number("interval_ms", 1, 3_600_000, interval_ms);
-    let mut repair = if *repair_refuses { Repair::Refuse } else { Repair::Quarantine };
-    section.choice("repair", &mut repair);
-    *repair_refuses = repair == Repair::Refuse;
+    section.choice("repair", repair);
     section.number("reserve_bytes", 0, u64::MAX, reserve_bytes);
-}
-
-/// What to do about damage.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Repair {
-    Quarantine,
-    Refuse,
 }
 
 impl Choice for Repair {
@@ -322,9 +309,9 @@ mod tests {
             data_dir: "/var/lib/cairnmq".into(),
             durability: Mode::Interval,
             interval_ms: 50,
-            repair_refuses: true,
+            repair: Repair::Refuse,
             reserve_bytes: 1,
-            lose_unsynced: false,
+            faults: Faults::default(),
         };
         assert_eq!(config.store, store);
         let limits = Limits {

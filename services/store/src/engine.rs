@@ -211,7 +211,7 @@ impl<F: Files> Reading<'_, F> {
             match frame::scan(*segment, &bytes) {
                 Ok(scan) => scans.push((*segment, bytes, scan)),
                 Err(NoSegment::Version(version)) => {
-                    return Err(StoreError::Newer {
+                    return Err(StoreError::OtherVersion {
                         path: format!("segment {segment} of the log").into(),
                         format: version.to_string(),
                     });

@@ -9,8 +9,8 @@ pub enum StoreError {
     NotADirectory(PathBuf),
     /// The directory holds something, and not what this program writes.
     Foreign(PathBuf),
-    /// A newer version of this program wrote the directory.
-    Newer {
+    /// Another version of this program wrote the directory, nearly always a newer one.
+    OtherVersion {
         /// The directory.
         path: PathBuf,
         /// The format that it says.
@@ -68,10 +68,10 @@ impl fmt::Display for StoreError {
                  that does not exist",
                 path.display()
             ),
-            Self::Newer { path, format } => write!(
+            Self::OtherVersion { path, format } => write!(
                 f,
-                "{} was written by a newer version (format {format}, this one knows 1) and is left \
-                 alone; start that version",
+                "{} was written by another version (format {format}, this one knows 1) and is left \
+                 alone; start a version that knows it",
                 path.display()
             ),
             Self::Locked(path) => write!(

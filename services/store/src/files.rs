@@ -44,6 +44,16 @@ pub trait Files: Send {
     fn quarantine(&mut self, name: &str, bytes: &[u8]) -> io::Result<()>;
 }
 
+/// How a disk fails, for tests of what happens then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// What is appended is kept back from the system until it is synced: whoever kills the process then
+    /// sees what a power failure would leave.
+    pub lose_unsynced: bool,
+    /// After so many syncs, none succeeds any more.
+    pub syncs_max: Option<u64>,
+}
+
 /// Segments in a directory of the file system.
 #[derive(Debug)]
 pub struct Folder {
@@ -52,19 +62,21 @@ pub struct Folder {
     current: Option<File>,
     /// What was appended and not synced, if it is kept back until then.
     kept_back: Option<Vec<u8>>,
+    /// After so many syncs, none succeeds any more.
+    syncs_left: Option<u64>,
 }
 
 impl Folder {
     /// Segments in this directory, which exists; damaged parts go to the other, which may not.
     pub fn new(path: PathBuf, quarantine: PathBuf) -> Self {
-        Self { path, quarantine, current: None, kept_back: None }
+        Self { path, quarantine, current: None, kept_back: None, syncs_left: None }
     }
 
-    /// Keeps what is appended back from the system until it is synced. Whoever kills the process then
-    /// sees what a power failure would leave; for tests.
+    /// Makes it behave as a disk does that fails; for tests.
     #[must_use]
-    pub fn losing_unsynced(self) -> Self {
-        Self { kept_back: Some(Vec::new()), ..self }
+    pub fn with_faults(self, faults: Faults) -> Self {
+        let kept_back = faults.lose_unsynced.then(Vec::new);
+        Self { kept_back, syncs_left: faults.syncs_max, ..self }
     }
 
     fn name(&self, segment: u64) -> PathBuf {
@@ -134,6 +146,9 @@ impl Files for Folder {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        if let Some(left) = &mut self.syncs_left {
+            *left = left.checked_sub(1).ok_or_else(|| io::Error::other("so the test wants it"))?;
+        }
         if let Some(kept_back) = &mut self.kept_back {
             let bytes = std::mem::take(kept_back);
             self.current()?.write_all(&bytes)?;

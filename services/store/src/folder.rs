@@ -124,7 +124,7 @@ fn known(path: &Path) -> Result<bool, StoreError> {
     let Some(format) = text.strip_prefix(NAME) else { return Ok(false) };
     match format.trim_end() {
         FORMAT => Ok(true),
-        format => Err(StoreError::Newer { path: path.into(), format: format.into() }),
+        format => Err(StoreError::OtherVersion { path: path.into(), format: format.into() }),
     }
 }
 

@@ -28,7 +28,7 @@ mod wire;
 
 pub use book::{Book, Opening, Repair};
 pub use error::StoreError;
-pub use files::{Files, Folder};
+pub use files::{Faults, Files, Folder};
 pub use inspect::{Item, Report, inspect};
 pub use recovery::Recovered;
 pub use store::{Durability, Log, News, Opened, Options, Store, open};

@@ -24,7 +24,7 @@ use crate::{
     book::{Book, Opening, Repair},
     changes::Change,
     engine::Flush,
-    files::Folder,
+    files::{Faults, Folder},
     folder::{DataFolder, free_bytes},
     keys::Sid,
     recovery::{self, Recovered},
@@ -59,9 +59,8 @@ pub struct Options {
     /// Finds out how many bytes the file system of a directory has left; for tests that want another
     /// answer.
     pub room: fn(&Path) -> io::Result<u64>,
-    /// What is not synced is kept back from the system, so that killing the process does what a power
-    /// failure would; for tests.
-    pub lose_unsynced: bool,
+    /// How the disk fails; for tests.
+    pub faults: Faults,
     /// Memory for changes that the tables do not have yet, bytes. Twice as much may be in use while
     /// they are written.
     pub layer_bytes: usize,
@@ -78,7 +77,7 @@ impl Options {
             repair: Repair::Quarantine,
             reserve_bytes: 32 * 1024 * 1024,
             room: free_bytes,
-            lose_unsynced: false,
+            faults: Faults::default(),
             layer_bytes: 12 * 1024 * 1024,
         }
     }
@@ -138,10 +137,7 @@ pub fn open(path: &Path, options: Options) -> Result<Opened, StoreError> {
     let folder = DataFolder::take(path, true)?;
     let (tables, unreadable) = open_tables(&folder, options.repair)?;
     folder.sync()?;
-    let mut files = Folder::new(folder.log(), folder.quarantine());
-    if options.lose_unsynced {
-        files = files.losing_unsynced();
-    }
+    let files = Folder::new(folder.log(), folder.quarantine()).with_faults(options.faults);
     let how = Opening { repair: options.repair, ..Opening::default() };
     let (book, mut recovered) = Book::open(files, tables, options.map, options.topic_levels, how)?;
     recovered.losses.splice(0..0, unreadable);

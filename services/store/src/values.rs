@@ -266,3 +266,100 @@ pub(crate) fn decode_retained(bytes: &[u8]) -> Option<Retained> {
     let message = Message::from_bytes(rest.rest())?;
     Some(Retained { message, qos: qos(flags)?, at })
 }
+
+#[cfg(test)]
+mod tests {
+    use codec::{Properties, Property};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message() -> Message {
+        let properties = [Property::MessageExpiryInterval(9), Property::ContentType("t".into())];
+        Message::new("a/b", &properties.into_iter().collect::<Properties>(), b"xyz").unwrap()
+    }
+
+    fn queued(extra: Option<Extra>) -> Queued {
+        Queued {
+            message: message(),
+            qos: QoS::ExactlyOnce,
+            retain: true,
+            at: Time(77),
+            place: Place { number: 5, end: 600 },
+            extra: extra.map(Box::new),
+        }
+    }
+
+    fn publication(publisher: Option<SessionRef>) -> Publication {
+        Publication {
+            message: message(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            at: Time(78),
+            publisher,
+            origin: ShardId(3),
+            flight: Flight::Unwatched,
+        }
+    }
+
+    /// Every value is read back, and no part of it is taken for a whole one that is another.
+    #[test]
+    fn values_are_read_back() {
+        let share = Shared { filter: "$share/g/#".into(), qos: QoS::AtLeastOnce, retain: true };
+        for extra in [
+            None,
+            Some(Extra { ids: Ids::One(7), share: None }),
+            Some(Extra { ids: Ids::Many(Box::new(vec![7, 8])), share: Some(share.clone()) }),
+            Some(Extra { ids: Ids::None, share: Some(share) }),
+        ] {
+            let queued = queued(extra);
+            let bytes = encode_queued(&queued);
+            assert_eq!(decode_queued(5, &bytes), Some(queued));
+        }
+        let session = SessionRef { shard: ShardId(1), session: SessionId::new(2, 3) };
+        for publication in [publication(None), publication(Some(session))] {
+            let bytes = encode_publication(&publication);
+            assert_eq!(decode_publication(ShardId(3), &bytes), Some(publication));
+        }
+        let will = Will { qos: QoS::AtMostOnce, retain: true, delay_s: 4, message: message() };
+        for due in [None, Some(Time(9))] {
+            assert_eq!(decode_will(&encode_will(&will, due)), Some((will.clone(), due)));
+        }
+        let retained = Retained { message: message(), qos: QoS::AtMostOnce, at: Time(1) };
+        assert_eq!(decode_retained(&encode_retained(&retained)), Some(retained));
+        let session = SessionId::new(7, 8);
+        let identity = Identity { shard: ShardId(6), session, client_id: "c".into() };
+        assert_eq!(Identity::decode(&identity.encode()), Some(identity));
+        for ends in [None, Some(Time(0))] {
+            let lifetime = Lifetime { expiry_s: 5, ends };
+            assert_eq!(Lifetime::decode(&lifetime.encode()), Some(lifetime));
+        }
+        for released in [false, true] {
+            let exchange = Exchange { place: Place { number: 1, end: 2 }, released };
+            assert_eq!(Exchange::decode(&exchange.encode()), Some(exchange));
+        }
+        for retain_handling in
+            [RetainHandling::Send, RetainHandling::SendIfNew, RetainHandling::DoNotSend]
+        {
+            let options = SubscriptionOptions {
+                qos: QoS::ExactlyOnce,
+                no_local: true,
+                retain_as_published: false,
+                retain_handling,
+            };
+            let subscription = Subscription { options, id: 268_435_455 };
+            let bytes = encode_subscription(subscription);
+            assert_eq!(decode_subscription(&bytes), Some(subscription));
+            assert_eq!(decode_subscription(&bytes[1..]), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+            let _ = (Identity::decode(&bytes), Lifetime::decode(&bytes), Exchange::decode(&bytes));
+            let _ = (decode_will(&bytes), decode_subscription(&bytes), decode_retained(&bytes));
+            let _ = (decode_queued(1, &bytes), decode_publication(ShardId(0), &bytes));
+        }
+    }
+}
