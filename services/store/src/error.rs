@@ -39,6 +39,8 @@ pub enum StoreError {
         /// Their answer.
         error: String,
     },
+    /// A thread of the store ended by a broken invariant, which is a bug; its message was printed before.
+    Panicked,
     /// There is damage, and the settings forbid a start that leaves it out.
     Damaged(Vec<String>),
 }
@@ -82,6 +84,9 @@ impl fmt::Display for StoreError {
             Self::Io { what, error } => write!(f, "cannot {what}: {error}"),
             Self::Tables { what, error } | Self::Unreadable { what, error } => {
                 write!(f, "cannot {what}: {error}")
+            }
+            Self::Panicked => {
+                f.write_str("a thread of the store failed, which is a bug; its message came before")
             }
             Self::Damaged(what) => write!(
                 f,

@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -168,8 +169,15 @@ impl Opened {
         let (to_reader, reads) = channel();
         let (to_flusher, chores) = channel();
         let mut threads = Vec::new();
+        let panics = Arc::clone(&sink);
         let mut spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
-            let thread = thread::Builder::new().name(name.into()).spawn(body);
+            let sink = Arc::clone(&panics);
+            let thread = thread::Builder::new().name(name.into()).spawn(move || {
+                // A thread that is gone would leave everybody waiting.
+                if catch_unwind(AssertUnwindSafe(body)).is_err() {
+                    sink(News::Failed(StoreError::Panicked));
+                }
+            });
             threads.push(thread.map_err(StoreError::io("start a thread of the store"))?);
             Ok(())
         };

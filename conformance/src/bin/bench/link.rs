@@ -13,6 +13,17 @@ use crate::{Result, packet};
 /// Connections from one loopback address: well below the ports that one address has.
 const PER_SOURCE: u32 = 5_000;
 
+/// What a client wants of its session.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Session {
+    /// It ends with the connection.
+    Clean,
+    /// It is kept.
+    Kept,
+    /// It was kept, and has to be there.
+    Resumed,
+}
+
 /// A connection and the bytes that wait on it.
 pub(crate) struct Link {
     pub(crate) stream: TcpStream,
@@ -27,8 +38,13 @@ pub(crate) struct Link {
 
 impl Link {
     /// Connects, and subscribes if there is a filter; returns when the broker has confirmed both.
-    pub(crate) fn open(broker: SocketAddr, id: &str, filter: Option<(&str, u8)>) -> Result<Link> {
-        let mut socket = connect(broker, 0, id)?;
+    pub(crate) fn open(
+        broker: SocketAddr,
+        id: &str,
+        session: Session,
+        filter: Option<(&str, u8)>,
+    ) -> Result<Link> {
+        let mut socket = connect(broker, 0, id, session)?;
         if let Some((filter, qos)) = filter {
             socket.write_all(&packet::subscribe(filter, qos))?;
             expect(&mut socket, &[packet::SUBACK, 3, 0, 1, qos])?;
@@ -108,11 +124,17 @@ fn each_packet(
 
 /// Connections with a CONNACK each, and nothing more.
 pub(crate) fn connect_many(broker: SocketAddr, numbers: Range<u32>) -> Result<Vec<Socket>> {
-    numbers.map(|number| connect(broker, number, &format!("idle-{number}"))).collect()
+    let id = |number| format!("idle-{number}");
+    numbers.map(|number| connect(broker, number, &id(number), Session::Clean)).collect()
 }
 
 /// Connects from the loopback address that is due to the `number`th connection.
-fn connect(broker: SocketAddr, number: u32, id: &str) -> Result<Socket> {
+pub(crate) fn connect(
+    broker: SocketAddr,
+    number: u32,
+    id: &str,
+    session: Session,
+) -> Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     if number >= PER_SOURCE {
         let source = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + number / PER_SOURCE);
@@ -123,13 +145,14 @@ fn connect(broker: SocketAddr, number: u32, id: &str) -> Result<Socket> {
     socket.set_tcp_nodelay(true)?;
     socket.set_read_timeout(Some(Duration::from_secs(10)))?;
     socket.connect(&broker.into()).map_err(|error| format!("connection {number}: {error}"))?;
-    (&socket).write_all(&packet::connect(id))?;
+    (&socket).write_all(&packet::connect(id, session == Session::Clean))?;
     let mut socket = socket;
-    expect(&mut socket, &[packet::CONNACK, 2, 0, 0])?;
+    expect(&mut socket, &[packet::CONNACK, 2, u8::from(session == Session::Resumed), 0])?;
     Ok(socket)
 }
 
-fn expect(socket: &mut Socket, expected: &[u8]) -> Result<()> {
+/// Waits for exactly these bytes.
+pub(crate) fn expect(socket: &mut Socket, expected: &[u8]) -> Result<()> {
     let mut bytes = vec![0; expected.len()];
     socket.read_exact(&mut bytes)?;
     if bytes != expected {

@@ -1,19 +1,17 @@
 //! The load: groups of publishers and subscribers on one thread, with everything checked.
 
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 
+use crate::Result;
 use crate::ledger::{Faults, Ledger};
-use crate::link::Link;
-use crate::{Result, packet};
+use crate::link::{Link, Session};
+use crate::packet::{self, Template};
 
 /// Without any progress for so long, what has not come counts as lost.
 const STALL: Duration = Duration::from_secs(10);
-/// Publishes of one publisher that are not acknowledged. With 100 of QoS 2 mosquitto closed the
-/// connection; 20 is its `max_inflight_messages` as installed.
-const IN_FLIGHT_MAX: usize = 20;
 /// Bytes that a publisher prepares for one write.
 const BATCH_BYTES: usize = 32 * 1024;
 
@@ -25,6 +23,12 @@ pub(crate) struct Shape {
     pub(crate) publishers: usize,
     /// In each group.
     pub(crate) subscribers: usize,
+    /// Of every message; at least 12.
+    pub(crate) payload_bytes: usize,
+    /// Publishes of one publisher that are not acknowledged.
+    pub(crate) in_flight_max: usize,
+    /// The sessions of subscribers outlive their connections.
+    pub(crate) is_durable: bool,
 }
 
 impl Shape {
@@ -47,14 +51,23 @@ struct Publisher {
     group: usize,
     /// Its number within the group.
     number: usize,
-    template: Vec<u8>,
-    flights: [Flight; IN_FLIGHT_MAX],
+    template: Template,
+    flights: Vec<Flight>,
     in_flight: usize,
     /// Where the search for a free identifier begins, so that they are used in turn.
     next_flight: usize,
+    times: Option<Times>,
+}
+
+/// How long acknowledgements took.
+struct Times {
+    /// When the packet of each identifier was prepared.
+    began: Vec<Instant>,
+    took: Vec<Duration>,
 }
 
 struct Subscriber {
+    id: String,
     link: Link,
     group: usize,
     ledger: Ledger,
@@ -76,32 +89,43 @@ struct Group {
 pub(crate) struct Load {
     qos: u8,
     window: u64,
+    payload_bytes: usize,
     poll: Poll,
     groups: Vec<Group>,
     subscribers: Vec<Subscriber>,
+    /// The token of the first publisher.
+    first_publisher: usize,
     publishers: Vec<Publisher>,
     broken: u64,
 }
+
+/// Subscribers that have gone without an end of their sessions.
+pub(crate) struct Absent(Vec<Subscriber>);
 
 impl Load {
     /// Connects all of `shape`, subscribers first, each confirmed by the broker.
     pub(crate) fn connect(broker: SocketAddr, shape: &Shape, qos: u8, window: u64) -> Result<Load> {
         let poll = Poll::new()?;
         let (mut groups, mut subscribers, mut publishers) = (Vec::new(), Vec::new(), Vec::new());
+        let session = if shape.is_durable { Session::Kept } else { Session::Clean };
+        let Shape { payload_bytes, in_flight_max, .. } = *shape;
         for group in 0..shape.groups {
             let first = subscribers.len();
             for number in 0..shape.subscribers {
                 let id = format!("s-{group}-{number}");
                 // One topic is named in full; only several need a wildcard.
                 let topic = if shape.publishers == 1 { "0" } else { "+" };
-                let link = Link::open(broker, &id, Some((&format!("bench/{group}/{topic}"), qos)))?;
+                let filter = format!("bench/{group}/{topic}");
+                let link = Link::open(broker, &id, session, Some((&filter, qos)))?;
                 let ledger = Ledger::new(shape.publishers);
-                subscribers.push(Subscriber { link, group, ledger, held: 0 });
+                subscribers.push(Subscriber { id, link, group, ledger, held: 0 });
             }
             for number in 0..shape.publishers {
-                let link = Link::open(broker, &format!("p-{group}-{number}"), None)?;
-                let template = packet::publish_template(&format!("bench/{group}/{number}"), qos);
-                let flights = [Flight::Free; IN_FLIGHT_MAX];
+                let id = format!("p-{group}-{number}");
+                let link = Link::open(broker, &id, Session::Clean, None)?;
+                let topic = format!("bench/{group}/{number}");
+                let template = Template::new(&topic, qos, payload_bytes);
+                let flights = vec![Flight::Free; in_flight_max];
                 let (in_flight, next_flight) = (0, 0);
                 publishers.push(Publisher {
                     link,
@@ -111,6 +135,7 @@ impl Load {
                     flights,
                     in_flight,
                     next_flight,
+                    times: None,
                 });
             }
             let sent = vec![0; shape.publishers];
@@ -121,7 +146,17 @@ impl Load {
                 outstanding: 0,
             });
         }
-        let mut load = Load { qos, window, poll, groups, subscribers, publishers, broken: 0 };
+        let mut load = Load {
+            qos,
+            window,
+            payload_bytes,
+            poll,
+            groups,
+            first_publisher: subscribers.len(),
+            subscribers,
+            publishers,
+            broken: 0,
+        };
         load.register()?;
         Ok(load)
     }
@@ -133,6 +168,50 @@ impl Load {
         for (token, link) in subscribers.chain(publishers).enumerate() {
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut link.stream, Token(token), interest)?;
+        }
+        Ok(())
+    }
+
+    /// From now on the time of every acknowledgement is taken.
+    pub(crate) fn time_acknowledgements(&mut self) {
+        for publisher in &mut self.publishers {
+            let began = vec![Instant::now(); publisher.flights.len()];
+            publisher.times = Some(Times { began, took: Vec::new() });
+        }
+    }
+
+    /// The times that were taken, of all publishers together.
+    pub(crate) fn times(&self) -> impl Iterator<Item = Duration> {
+        let times = self.publishers.iter().filter_map(|publisher| publisher.times.as_ref());
+        times.flat_map(|times| &times.took).copied()
+    }
+
+    /// Has all subscribers leave: what is published from now on waits for them.
+    pub(crate) fn leave(&mut self) -> Absent {
+        self.groups.iter_mut().for_each(|group| group.subscribers = 0..0);
+        let mut absent = Absent(self.subscribers.drain(..).collect());
+        for subscriber in &mut absent.0 {
+            subscriber.link.is_closed = true;
+            // If the broker has closed it meanwhile, that is all the same.
+            let _ = subscriber.link.stream.shutdown(Shutdown::Both);
+        }
+        absent
+    }
+
+    /// Has subscribers return, and publishers leave for good, as after a restart of the broker. What
+    /// waits for the subscribers comes with the next [`Load::run`].
+    pub(crate) fn resume(&mut self, broker: SocketAddr, absent: Absent) -> Result<()> {
+        self.publishers.clear();
+        for (token, mut subscriber) in absent.0.into_iter().enumerate() {
+            subscriber.link = Link::open(broker, &subscriber.id, Session::Resumed, None)?;
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.poll.registry().register(&mut subscriber.link.stream, Token(token), interest)?;
+            let range = &mut self.groups[subscriber.group].subscribers;
+            if range.is_empty() {
+                *range = token..token;
+            }
+            range.end = token + 1;
+            self.subscribers.push(subscriber);
         }
         Ok(())
     }
@@ -226,12 +305,13 @@ impl Load {
     }
 
     fn serve(&mut self, token: usize, buffer: &mut [u8]) {
-        let first_publisher = self.subscribers.len();
-        let (is_well, is_closed) = if token < first_publisher {
-            let subscriber = &mut self.subscribers[token];
-            (subscriber.serve(self.qos, buffer), subscriber.link.is_closed)
+        let (is_well, is_closed) = if token < self.first_publisher {
+            let Some(subscriber) = self.subscribers.get_mut(token) else { return };
+            let is_well = subscriber.serve(self.qos, self.payload_bytes, buffer);
+            (is_well, subscriber.link.is_closed)
         } else {
-            let publisher = &mut self.publishers[token - first_publisher];
+            let at = token - self.first_publisher;
+            let Some(publisher) = self.publishers.get_mut(at) else { return };
             (publisher.serve(buffer), publisher.link.is_closed)
         };
         if !is_well || is_closed {
@@ -245,18 +325,22 @@ impl Publisher {
     fn publish(&mut self, qos: u8, sequence: u64) -> bool {
         let mut id = None;
         if qos > 0 {
-            if self.in_flight == IN_FLIGHT_MAX {
+            let in_flight_max = self.flights.len();
+            if self.in_flight == in_flight_max {
                 return false;
             }
             while self.flights[self.next_flight] != Flight::Free {
-                self.next_flight = (self.next_flight + 1) % IN_FLIGHT_MAX;
+                self.next_flight = (self.next_flight + 1) % in_flight_max;
+            }
+            if let Some(times) = &mut self.times {
+                times.began[self.next_flight] = Instant::now();
             }
             self.flights[self.next_flight] = Flight::Published;
             self.in_flight += 1;
             id = Some(self.next_flight as u16 + 1);
-            self.next_flight = (self.next_flight + 1) % IN_FLIGHT_MAX;
+            self.next_flight = (self.next_flight + 1) % in_flight_max;
         }
-        packet::publish(&mut self.link.out, &self.template, id, self.number as u32, sequence);
+        self.template.publish(&mut self.link.out, id, self.number as u32, sequence);
         true
     }
 
@@ -264,7 +348,7 @@ impl Publisher {
     fn serve(&mut self, buffer: &mut [u8]) -> bool {
         let mut is_well = true;
         let (flights, in_flight) = (&mut self.flights, &mut self.in_flight);
-        let qos = self.template[0] >> 1 & 3;
+        let (qos, times) = (self.template.qos, &mut self.times);
         self.link.read(buffer, |first, body, out| {
             let id = packet::identifier(body).unwrap_or(0);
             let flight = flights.get_mut(usize::from(id).wrapping_sub(1));
@@ -277,6 +361,9 @@ impl Publisher {
                 | (packet::PUBCOMP, Some(flight @ Flight::Released), 2) => {
                     *flight = Flight::Free;
                     *in_flight -= 1;
+                    if let Some(times) = times {
+                        times.took.push(times.began[usize::from(id) - 1].elapsed());
+                    }
                 }
                 _ => is_well = false,
             }
@@ -288,11 +375,11 @@ impl Publisher {
 
 impl Subscriber {
     /// Reads and acknowledges deliveries; whether each packet was one to expect.
-    fn serve(&mut self, qos: u8, buffer: &mut [u8]) -> bool {
+    fn serve(&mut self, qos: u8, payload_bytes: usize, buffer: &mut [u8]) -> bool {
         let mut is_well = true;
         let (ledger, held) = (&mut self.ledger, &mut self.held);
         self.link.read(buffer, |first, body, out| match first & 0xF0 {
-            packet::PUBLISH => match packet::delivery(first, body) {
+            packet::PUBLISH => match packet::delivery(first, body, payload_bytes) {
                 Some(delivery) if delivery.qos == qos => {
                     ledger.enter(delivery.publisher as usize, delivery.sequence);
                     match qos {

@@ -1,8 +1,8 @@
 //! The few packets of MQTT 3.1.1 that a load needs, made and cut by hand: the generator is not to
 //! share a mistake, or a cost, with the broker's codec.
 
-/// Bytes of application message in every PUBLISH: publisher, sequence number and padding.
-pub(crate) const PAYLOAD_BYTES: usize = 64;
+/// Publisher and sequence number, with which every application message begins; the rest is padding.
+const LABEL_BYTES: usize = 12;
 
 /// First byte, without flags that vary.
 pub(crate) const CONNACK: u8 = 0x20;
@@ -12,10 +12,13 @@ pub(crate) const PUBREC: u8 = 0x50;
 pub(crate) const PUBREL: u8 = 0x62;
 pub(crate) const PUBCOMP: u8 = 0x70;
 pub(crate) const SUBACK: u8 = 0x90;
+/// Whole packets.
+pub(crate) const PINGREQ: [u8; 2] = [0xC0, 0];
+pub(crate) const PINGRESP: [u8; 2] = [0xD0, 0];
 
-/// CONNECT with a clean session and no keep-alive.
-pub(crate) fn connect(client_id: &str) -> Vec<u8> {
-    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, 0x02, 0, 0];
+/// CONNECT without a keep-alive.
+pub(crate) fn connect(client_id: &str, is_clean: bool) -> Vec<u8> {
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, u8::from(is_clean) << 1, 0, 0];
     string(&mut body, client_id);
     packet(0x10, &body)
 }
@@ -28,36 +31,42 @@ pub(crate) fn subscribe(filter: &str, qos: u8) -> Vec<u8> {
     packet(0x82, &body)
 }
 
-/// PUBLISH without its identifier and its payload's first 12 bytes, which [`publish`] fills in.
-pub(crate) fn publish_template(topic: &str, qos: u8) -> Vec<u8> {
-    let mut body = Vec::new();
-    string(&mut body, topic);
-    if qos > 0 {
-        body.extend([0, 0]);
-    }
-    body.extend([b'.'; PAYLOAD_BYTES]);
-    packet(PUBLISH | qos << 1, &body)
+/// PUBLISH without its identifier, publisher and sequence number.
+pub(crate) struct Template {
+    pub(crate) qos: u8,
+    /// Through the topic.
+    head: Vec<u8>,
+    padding: Vec<u8>,
 }
 
-/// Appends a PUBLISH that was prepared by [`publish_template`].
-pub(crate) fn publish(
-    out: &mut Vec<u8>,
-    template: &[u8],
-    id: Option<u16>,
-    publisher: u32,
-    sequence: u64,
-) {
-    let (head, payload) = template.split_at(template.len() - PAYLOAD_BYTES);
-    match id {
-        Some(id) => {
-            out.extend_from_slice(&head[..head.len() - 2]);
+impl Template {
+    /// `payload_bytes` is at least 12.
+    pub(crate) fn new(topic: &str, qos: u8, payload_bytes: usize) -> Template {
+        let mut body = Vec::new();
+        string(&mut body, topic);
+        let topic_bytes = body.len();
+        body.resize(topic_bytes + if qos > 0 { 2 } else { 0 } + payload_bytes, b'.');
+        let mut head = packet(PUBLISH | qos << 1, &body);
+        head.truncate(head.len() - body.len() + topic_bytes);
+        Template { qos, head, padding: vec![b'.'; payload_bytes - LABEL_BYTES] }
+    }
+
+    /// Appends the PUBLISH.
+    pub(crate) fn publish(
+        &self,
+        out: &mut Vec<u8>,
+        id: Option<u16>,
+        publisher: u32,
+        sequence: u64,
+    ) {
+        out.extend_from_slice(&self.head);
+        if let Some(id) = id {
             out.extend_from_slice(&id.to_be_bytes());
         }
-        None => out.extend_from_slice(head),
+        out.extend_from_slice(&publisher.to_be_bytes());
+        out.extend_from_slice(&sequence.to_be_bytes());
+        out.extend_from_slice(&self.padding);
     }
-    out.extend_from_slice(&publisher.to_be_bytes());
-    out.extend_from_slice(&sequence.to_be_bytes());
-    out.extend_from_slice(&payload[12..]);
 }
 
 /// Appends PUBACK, PUBREC, PUBREL or PUBCOMP.
@@ -80,15 +89,16 @@ pub(crate) struct Delivery {
 }
 
 /// Takes a PUBLISH apart; `None` if it is not one of ours.
-pub(crate) fn delivery(first: u8, body: &[u8]) -> Option<Delivery> {
+pub(crate) fn delivery(first: u8, body: &[u8], payload_bytes: usize) -> Option<Delivery> {
     let qos = first >> 1 & 3;
     let rest = body.get(2 + usize::from(identifier(body)?)..)?;
     let (id, payload) = if qos == 0 { (0, rest) } else { (identifier(rest)?, rest.get(2..)?) };
-    if payload.len() != PAYLOAD_BYTES || payload.get(12..)?.iter().any(|&byte| byte != b'.') {
+    let (label, padding) = payload.split_at_checked(LABEL_BYTES)?;
+    if payload.len() != payload_bytes || padding.iter().any(|&byte| byte != b'.') {
         return None;
     }
-    let publisher = u32::from_be_bytes(payload.get(..4)?.try_into().ok()?);
-    let sequence = u64::from_be_bytes(payload.get(4..12)?.try_into().ok()?);
+    let publisher = u32::from_be_bytes(label.get(..4)?.try_into().ok()?);
+    let sequence = u64::from_be_bytes(label.get(4..)?.try_into().ok()?);
     Some(Delivery { qos, id, publisher, sequence })
 }
 
