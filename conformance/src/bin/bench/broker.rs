@@ -203,3 +203,23 @@ pub(crate) fn raise_open_files() {
     // If it fails, the connection that is one too many says so.
     let _ = setrlimit(Resource::Nofile, limit);
 }
+
+/// The binary to measure. `cargo run` builds only this program, so the broker is built here.
+pub(crate) fn our_binary(named: Option<PathBuf>) -> Result<PathBuf> {
+    if let Some(path) = named {
+        return Ok(path);
+    }
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        let status = Command::new(cargo).args(["build", "--release", "-p", "cairnmq"]).status()?;
+        if !status.success() {
+            return Err(format!("cargo build --release -p cairnmq: {status}").into());
+        }
+        return Ok(std::env::current_exe()?.with_file_name("../release/cairnmq"));
+    }
+    let path = std::env::current_exe()?.with_file_name("cairnmq");
+    if !path.exists() {
+        let path = path.display();
+        return Err(format!("{path} is missing: cargo build --release, or give --broker").into());
+    }
+    Ok(path)
+}

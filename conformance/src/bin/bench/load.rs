@@ -207,7 +207,7 @@ impl Load {
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut subscriber.link.stream, Token(token), interest)?;
             let range = &mut self.groups[subscriber.group].subscribers;
-            if range.is_empty() {
+            if range.start == range.end {
                 *range = token..token;
             }
             range.end = token + 1;

@@ -6,16 +6,20 @@
 //! lost, doubled or out of order.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for the command line")]
 
+#[allow(dead_code, reason = "the other benchmark uses the rest")]
 mod broker;
 mod ledger;
 mod link;
+#[allow(dead_code, reason = "the other benchmark uses the rest")]
 mod load;
+mod median;
+#[allow(dead_code, reason = "the other benchmark uses the rest")]
 mod packet;
 mod report;
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 
@@ -101,7 +105,7 @@ fn run(mut arguments: Arguments) -> Result<bool> {
         arguments.scenario = Scenario::value_variants().to_vec();
     }
     broker::raise_open_files();
-    let binary = our_binary(arguments.broker.take())?;
+    let binary = broker::our_binary(arguments.broker.take())?;
     let ours = Kind::Cairnmq { path: binary, workers: arguments.workers, durability: "memory" };
     let kinds = [ours, Kind::mosquitto(false)?];
     let mut report = Report::new(&kinds);
@@ -189,24 +193,4 @@ fn measure_idle(kind: &Kind, arguments: &Arguments) -> Result<Idle> {
         connections: arguments.connections,
         bytes_each: grown as f64 / f64::from(arguments.connections),
     })
-}
-
-/// The binary to measure. `cargo run` builds only this program, so the broker is built here.
-fn our_binary(named: Option<PathBuf>) -> Result<PathBuf> {
-    if let Some(path) = named {
-        return Ok(path);
-    }
-    if let Some(cargo) = std::env::var_os("CARGO") {
-        let status = Command::new(cargo).args(["build", "--release", "-p", "cairnmq"]).status()?;
-        if !status.success() {
-            return Err(format!("cargo build --release -p cairnmq: {status}").into());
-        }
-        return Ok(std::env::current_exe()?.with_file_name("../release/cairnmq"));
-    }
-    let path = std::env::current_exe()?.with_file_name("cairnmq");
-    if !path.exists() {
-        let path = path.display();
-        return Err(format!("{path} is missing: cargo build --release, or give --broker").into());
-    }
-    Ok(path)
 }

@@ -3,6 +3,7 @@
 use crate::broker::Kind;
 use crate::ledger::Faults;
 use crate::load::Shape;
+use crate::median::median;
 
 /// One measured run.
 pub(crate) struct Row {
@@ -86,23 +87,5 @@ impl Report {
             println!("\nEvery message came once and in order.");
         }
         self.faults.is_empty() || (smoke && !self.ours_failed)
-    }
-}
-
-/// The middle value; the lower one of two.
-fn median<T>(runs: &[T], value: impl Fn(&T) -> f64) -> f64 {
-    let mut values: Vec<f64> = runs.iter().map(value).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::median;
-
-    #[test]
-    fn the_median_is_in_the_middle() {
-        assert_eq!(median(&[9.0, 1.0, 4.0], |&value| value), 4.0);
-        assert_eq!(median(&[9.0, 1.0], |&value| value), 1.0);
     }
 }
