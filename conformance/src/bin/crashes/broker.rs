@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -10,7 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use conformance::sim::Rng;
 use rustix::process::{Pid, Signal, kill_process};
+
+/// A segment of the log is synced with its header before anything else is written to it.
+const SEGMENT_HEADER_BYTES: u64 = 30;
 
 /// So long a broker may take to end, on a machine that is busy.
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
@@ -88,6 +92,20 @@ impl Broker {
             thread::sleep(Duration::from_millis(5));
         }
         false
+    }
+
+    /// Leaves bytes at the end of the log as a power failure may: of a write that was not synced the
+    /// length can be on disk and the content not, or something else in its place.
+    pub(crate) fn tear(&self, rng: &mut Rng) -> io::Result<()> {
+        let entries = fs::read_dir(self.folder.join("data/log")).into_iter().flatten().flatten();
+        let Some(last) = entries.map(|entry| entry.path()).max() else { return Ok(()) };
+        if fs::metadata(&last)?.len() < SEGMENT_HEADER_BYTES {
+            return Ok(());
+        }
+        let is_zero = rng.below(2) == 0;
+        let bytes = (0..rng.below(5000)).map(|_| if is_zero { 0 } else { rng.below(256) as u8 });
+        let bytes: Vec<u8> = bytes.collect();
+        OpenOptions::new().append(true).open(last)?.write_all(&bytes)
     }
 
     /// What it complained about since this was asked last.

@@ -29,7 +29,7 @@ use std::{
 use clap::Parser;
 
 use broker::Broker;
-use rounds::Rounds;
+use rounds::{Rounds, Settings};
 
 /// Kills a broker at random moments and sees whether anything was lost.
 #[derive(Parser)]
@@ -51,7 +51,7 @@ struct Arguments {
     #[arg(long)]
     seed: Option<u64>,
 
-    /// What is not synced is lost with the broker, as if the power had failed
+    /// What is not synced is lost with the broker, or is garbage, as if the power had failed
     #[arg(long)]
     lose_unsynced: bool,
 
@@ -103,7 +103,8 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     };
     println!("seed {seed}: {} workers {}", shown(&workers), options.join(" "));
     let began = Instant::now();
-    let mut rounds = Rounds::new(Broker::new(&binary, options)?, workers, seed);
+    let settings = Settings { workers, tears: arguments.lose_unsynced };
+    let mut rounds = Rounds::new(Broker::new(&binary, options)?, settings, seed);
     rounds.run(arguments.rounds, arguments.judge_every)?;
     println!("{}", rounds.report(began.elapsed()));
 

@@ -50,11 +50,18 @@ const PUBLISHERS: [(ProtocolVersion, QoS, usize); 8] = [
     (V5, ONCE, 1),
 ];
 
+/// How the broker is treated.
+pub(crate) struct Settings {
+    /// How many worker threads it may have.
+    pub(crate) workers: RangeInclusive<u16>,
+    /// Whether its log may be torn at the end when it was killed.
+    pub(crate) tears: bool,
+}
+
 /// Everything of one run.
 pub(crate) struct Rounds {
     pub(crate) broker: Broker,
-    /// How many worker threads the broker may have.
-    workers: RangeInclusive<u16>,
+    settings: Settings,
     world: World,
     publishers: Vec<Publisher>,
     subscribers: Vec<Subscriber>,
@@ -68,7 +75,7 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
-    pub(crate) fn new(broker: Broker, workers: RangeInclusive<u16>, seed: u64) -> Self {
+    pub(crate) fn new(broker: Broker, settings: Settings, seed: u64) -> Self {
         let mut seeds = Rng::new(seed);
         let mut rng = move || Rng::new(seeds.below(usize::MAX) as u64);
         let publishers = PUBLISHERS.iter().enumerate().map(|(index, (version, qos, window))| {
@@ -94,7 +101,7 @@ impl Rounds {
         };
         Self {
             broker,
-            workers,
+            settings,
             world,
             publishers,
             subscribers,
@@ -217,8 +224,11 @@ impl Rounds {
     }
 
     fn spawn(&mut self) -> io::Result<()> {
-        let span = self.workers.end().saturating_sub(*self.workers.start());
-        let workers = self.workers.start() + self.rng.below(usize::from(span) + 1) as u16;
+        if self.settings.tears && self.kills > 0 && self.rng.below(2) == 0 {
+            self.broker.tear(&mut self.rng)?;
+        }
+        let (least, most) = self.settings.workers.clone().into_inner();
+        let workers = least + self.rng.below(usize::from(most - least) + 1) as u16;
         self.broker.start(workers)
     }
 
