@@ -183,6 +183,11 @@ impl Message {
         (again == message).then_some(message)
     }
 
+    /// Whether this is the same layout in memory, and not only an equal one.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Bytes of memory the layout takes.
     pub fn size(&self) -> usize {
         self.0.len()
@@ -264,7 +269,10 @@ mod tests {
         let list = [Property::ContentType("x".into()), Property::MessageExpiryInterval(7)];
         for list in [&list[..], &[]] {
             let message = Message::new("a/b", &properties(list), b"payload").unwrap();
-            assert_eq!(Message::from_bytes(message.as_bytes()), Some(message));
+            let again = Message::from_bytes(message.as_bytes());
+            assert!(again.as_ref().is_some_and(|again| !again.is_same(&message)));
+            assert!(message.is_same(&message.clone()));
+            assert_eq!(again, Some(message));
         }
     }
 

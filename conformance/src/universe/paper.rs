@@ -5,7 +5,7 @@
 
 use session_core::{Load, Loaded, Record, Shard, ShardConfig, ShardId, ShardMap, repartition};
 use store::{
-    Book, Opening,
+    Book, Opening, Repair,
     sim::{SimDisk, SimFiles, SimTables},
 };
 
@@ -24,6 +24,7 @@ pub(super) struct Paper {
     disk: SimDisk,
     book: Option<Book<SimFiles, SimTables>>,
     rng: Rng,
+    shares: bool,
 }
 
 fn finding(detail: impl ToString) -> Finding {
@@ -32,7 +33,18 @@ fn finding(detail: impl ToString) -> Finding {
 
 impl Paper {
     pub(super) fn new(seed: u64) -> Self {
-        Self { disk: SimDisk::default(), book: None, rng: Rng::new(seed) }
+        Self {
+            disk: SimDisk::default(),
+            book: None,
+            rng: Rng::new(seed),
+            shares: seed.is_multiple_of(2),
+        }
+    }
+
+    /// In half of the worlds the smallest message is stored once for all that wait for it.
+    const fn how(&self) -> Opening {
+        let share_bytes = if self.shares { 0 } else { 256 };
+        Opening { repair: Repair::Quarantine, first_messages: 64, share_bytes }
     }
 
     fn book(&mut self) -> Result<&mut Book<SimFiles, SimTables>, Finding> {
@@ -74,7 +86,7 @@ impl Paper {
     /// Opens the store of an empty disk.
     pub(super) fn begin(&mut self, map: ShardMap) -> Result<(), Finding> {
         let (files, tables) = (self.disk.files(), self.disk.tables());
-        let how = Opening::default();
+        let how = self.how();
         self.book = Some(Book::open(files, tables, map, LEVELS, how).map_err(finding)?.0);
         Ok(())
     }
@@ -104,7 +116,7 @@ impl Paper {
         let rng = &mut self.rng;
         self.disk.crash(&mut |below| rng.below(below));
         let first_messages = 1 + self.rng.below(3);
-        let how = Opening { first_messages, ..Opening::default() };
+        let how = Opening { first_messages, ..self.how() };
         let (files, tables) = (self.disk.files(), self.disk.tables());
         let (book, remembered) = Book::open(files, tables, map, LEVELS, how).map_err(finding)?;
         self.book = Some(book);

@@ -534,7 +534,9 @@ impl Universe {
             link.place = Place::Closed;
         }
         self.sweep();
-        let forgotten = self.nodes.iter().any(|node| node.undurable() > usize::from(survive));
+        // A faulty disk may lose also what was written before the power failed.
+        let certain = if self.paper.is_some() { 0 } else { usize::from(survive) };
+        let forgotten = self.nodes.iter().any(|node| node.undurable() > certain);
         let lost = told || forgotten;
         self.oracle.crashed(lost, self.now);
         let survived = survive > 0 && self.nodes.iter().any(|node| node.undurable() > 0);

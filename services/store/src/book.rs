@@ -13,7 +13,7 @@ use crate::{
     keys::Sid,
     recovery::{self, Recovered},
     rows::Rows,
-    sweep::sweep,
+    sweep::{Swept, sweep},
     tables::Tables,
 };
 
@@ -48,11 +48,13 @@ pub struct Opening {
     /// Waiting messages of one session that are read at the start, at least one. As many as an absent
     /// session may keep in memory do; if it is told more, it leaves them to the disk again.
     pub first_messages: usize,
+    /// Messages of fewer bytes are stored once for each session that waits for them.
+    pub share_bytes: usize,
 }
 
 impl Default for Opening {
     fn default() -> Self {
-        Self { repair: Repair::default(), first_messages: 64 }
+        Self { repair: Repair::default(), first_messages: 64, share_bytes: 256 }
     }
 }
 
@@ -73,8 +75,7 @@ impl<F: Files, T: Tables> Book<F, T> {
     ) -> Result<(Self, Recovered), StoreError> {
         let (engine, found) = Engine::open(files, tables)?;
         let is_damaged = !found.losses.is_empty();
-        let restart =
-            recovery::recover(engine.rows(), map, topic_levels, how.first_messages, is_damaged);
+        let restart = recovery::recover(engine.rows(), map, topic_levels, how, is_damaged);
         let mut recovered = restart.recovered;
         recovered.torn_bytes = found.torn_bytes;
         recovered.losses.splice(0..0, found.losses.into_iter().map(|loss| loss.what));
@@ -96,7 +97,9 @@ impl<F: Files, T: Tables> Book<F, T> {
     /// Adds a record of a shard to what the next [`Book::write`] writes.
     pub fn add(&mut self, shard: ShardId, record: &Record) {
         let before = self.pending.len();
-        self.ending.extend(self.translator.translate(shard, record, &mut self.pending));
+        let rows = self.engine.rows();
+        let find = |key: &[u8]| rows.get(key);
+        self.ending.extend(self.translator.translate(shard, record, &find, &mut self.pending));
         let added = self.pending.iter().skip(before).map(Change::bytes).sum();
         self.pending_bytes = self.pending_bytes.saturating_add(added);
     }
@@ -105,8 +108,12 @@ impl<F: Files, T: Tables> Book<F, T> {
         self.pending_bytes
     }
 
-    pub(crate) fn add_changes(&mut self, mut changes: Vec<Change>) {
-        self.pending.append(&mut changes);
+    /// Adds the removal of rows of a session that ended.
+    pub(crate) fn add_swept(&mut self, mut swept: Swept) {
+        self.pending.append(&mut swept.changes);
+        for body in swept.bodies {
+            self.translator.release(body, &mut self.pending);
+        }
     }
 
     /// Whether something waits to be written.
@@ -122,6 +129,7 @@ impl<F: Files, T: Tables> Book<F, T> {
     pub fn write(&mut self, sync: bool) -> Result<(), StoreError> {
         self.engine.write(&mut self.pending, sync)?;
         self.pending_bytes = 0;
+        self.translator.written();
         self.ended.extend(self.ending.drain(..));
         Ok(())
     }
@@ -146,8 +154,9 @@ impl<F: Files, T: Tables> Book<F, T> {
     /// Removes the rows of sessions that ended; they are written with what comes next.
     pub fn sweep(&mut self) {
         while let Some(sid) = self.ended.pop_front() {
-            let pending = &mut self.pending;
-            sweep(self.engine.rows(), sid, |mut changes| pending.append(&mut changes));
+            let mut all = Vec::new();
+            sweep(self.engine.rows(), sid, |swept| all.push(swept));
+            all.into_iter().for_each(|swept| self.add_swept(swept));
         }
     }
 

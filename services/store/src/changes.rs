@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use session_core::{MsgId, Record, SessionId, ShardId, Source, topic_mark};
+use codec::Message;
+use session_core::{MsgId, Place, Queued, Record, SessionId, ShardId, Source, topic_mark};
 
 use crate::{
     keys::{self, Sid, kind},
@@ -51,15 +52,37 @@ pub(crate) struct Translator {
     reserved: u64,
     /// The last name that each shard gave: epoch and number.
     numbered: BTreeMap<ShardId, (u32, u64)>,
+    /// The message that was queued last, and the number of its body if that is a row of its own. Who is
+    /// next to wait for it shares that row: the second of a crowd makes it.
+    last: Option<(Message, Option<u64>)>,
+    /// Bodies that are rows of their own, and how many rows refer to each.
+    bodies: BTreeMap<u64, u32>,
+    /// Bodies of queued messages that are not written yet.
+    unwritten: BTreeMap<Vec<u8>, u64>,
+    /// Messages of fewer bytes are never rows of their own.
+    share_bytes: usize,
 }
+
+/// Finds the value of a row that is written.
+pub(crate) type Find<'a> = &'a dyn Fn(&[u8]) -> Option<Vec<u8>>;
 
 /// How many session numbers are reserved at a time: one write for so many new sessions.
 const RESERVE: u64 = 1024;
 
 impl Translator {
     /// A translator for a store in which session numbers below `next_sid` may have been given.
-    pub(crate) fn new(next_sid: u64) -> Self {
-        Self { next_sid, reserved: next_sid, ..Self::default() }
+    pub(crate) fn new(next_sid: u64, share_bytes: usize) -> Self {
+        Self { next_sid, reserved: next_sid, share_bytes, ..Self::default() }
+    }
+
+    /// A body that so many rows refer to.
+    pub(crate) fn know_body(&mut self, number: u64, count: u32) {
+        self.bodies.insert(number, count);
+    }
+
+    /// Everything so far is written.
+    pub(crate) fn written(&mut self) {
+        self.unwritten.clear();
     }
 
     /// A session that was there before.
@@ -84,6 +107,7 @@ impl Translator {
         &mut self,
         shard: ShardId,
         record: &Record,
+        find: Find<'_>,
         out: &mut Vec<Change>,
     ) -> Option<Sid> {
         match record {
@@ -107,12 +131,26 @@ impl Translator {
                 out.push(Change::Put(key, values::encode_retained(retained)));
             }
             Record::RetainedRemoved { topic } => out.push(Change::Delete(keys::retained(topic))),
-            record => self.translate_of_session(shard, record, out),
+            Record::Enqueued { session, queued, source } => {
+                self.enqueue(shard, *session, queued, source.as_deref().copied(), out);
+            }
+            Record::Dropped { session, place } => {
+                if let Some(sid) = self.sid(shard, *session) {
+                    self.unqueue(sid, *place, find, out);
+                }
+            }
+            record => self.translate_of_session(shard, record, find, out),
         }
         None
     }
 
-    fn translate_of_session(&mut self, shard: ShardId, record: &Record, out: &mut Vec<Change>) {
+    fn translate_of_session(
+        &mut self,
+        shard: ShardId,
+        record: &Record,
+        find: Find<'_>,
+        out: &mut Vec<Change>,
+    ) {
         let Some(session) = session_of(record) else { return };
         let Some(known) = self.sessions.get_mut(&(shard, session)) else { return };
         let Some(sid) = known.sid else { return };
@@ -135,18 +173,7 @@ impl Translator {
             Record::Unsubscribed { filter, .. } => {
                 out.push(Change::Delete(keys::subscription(sid, filter)));
             }
-            Record::Enqueued { queued, source, .. } => {
-                let key = keys::queued(sid, queued.place.number);
-                out.push(Change::Insert(key, values::encode_queued(queued)));
-                if let Some(source) = source.as_deref() {
-                    let topic = topic_mark(queued.message.topic());
-                    known.remember(sid, *source, topic, out);
-                }
-            }
             Record::Seen { message, topic, .. } => known.see(sid, *message, *topic, out),
-            Record::Dropped { place, .. } => {
-                out.push(Change::Delete(keys::queued(sid, place.number)));
-            }
             Record::Sent { packet_id, place, .. } => {
                 let exchange = Exchange { place: *place, released: false };
                 out.push(Change::Insert(keys::exchange(sid, *packet_id), exchange.encode()));
@@ -155,11 +182,11 @@ impl Translator {
             | Record::Releasing { packet_id, place, .. } => {
                 let exchange = Exchange { place: *place, released: true };
                 out.push(Change::Put(keys::exchange(sid, *packet_id), exchange.encode()));
-                out.push(Change::Delete(keys::queued(sid, place.number)));
+                self.unqueue(sid, *place, find, out);
             }
             Record::Acknowledged { packet_id, place, .. } => {
                 out.push(Change::Delete(keys::exchange(sid, *packet_id)));
-                out.push(Change::Delete(keys::queued(sid, place.number)));
+                self.unqueue(sid, *place, find, out);
             }
             Record::Held { packet_id, publication, .. } => {
                 let value = values::encode_publication(publication);
@@ -176,6 +203,84 @@ impl Translator {
         }
     }
 
+    fn enqueue(
+        &mut self,
+        shard: ShardId,
+        session: SessionId,
+        queued: &Queued,
+        source: Option<Source>,
+        out: &mut Vec<Change>,
+    ) {
+        let Some(sid) = self.sid(shard, session) else { return };
+        let body = self.body(&queued.message, out);
+        let key = keys::queued(sid, queued.place.number);
+        if let Some(number) = body {
+            self.unwritten.insert(key.clone(), number);
+        }
+        out.push(Change::Insert(key, values::encode_queued(queued, body)));
+        if let Some(source) = source
+            && let Some(known) = self.sessions.get_mut(&(shard, session))
+        {
+            known.remember(sid, source, topic_mark(queued.message.topic()), out);
+        }
+    }
+
+    /// The number of a message's body, if one more session waits for it than the first.
+    fn body(&mut self, message: &Message, out: &mut Vec<Change>) -> Option<u64> {
+        if message.size() < self.share_bytes {
+            return None;
+        }
+        let known = self.last.take().filter(|(last, _)| last.is_same(message));
+        let Some((_, body)) = known else {
+            self.last = Some((message.clone(), None));
+            return None;
+        };
+        let number = body.filter(|number| self.bodies.contains_key(number)).unwrap_or_else(|| {
+            let number = self.next_number(out);
+            out.push(Change::Insert(keys::body(number), message.as_bytes().into()));
+            number
+        });
+        self.last = Some((message.clone(), Some(number)));
+        let count = self.bodies.entry(number).or_default();
+        *count = count.saturating_add(1);
+        out.push(Change::Put(keys::count(number), count.to_be_bytes().into()));
+        Some(number)
+    }
+
+    /// A queued message is gone, and with it perhaps the last that referred to its body.
+    fn unqueue(&mut self, sid: Sid, place: Place, find: Find<'_>, out: &mut Vec<Change>) {
+        let key = keys::queued(sid, place.number);
+        if !self.bodies.is_empty() {
+            let body = self.unwritten.remove(&key);
+            let body = body.or_else(|| values::body_of(&find(&key)?));
+            body.into_iter().for_each(|body| self.release(body, out));
+        }
+        out.push(Change::Delete(key));
+    }
+
+    /// One row less refers to a body.
+    pub(crate) fn release(&mut self, body: u64, out: &mut Vec<Change>) {
+        let Some(count) = self.bodies.get_mut(&body) else { return };
+        *count = count.saturating_sub(1);
+        if *count > 0 {
+            return out.push(Change::Put(keys::count(body), count.to_be_bytes().into()));
+        }
+        self.bodies.remove(&body);
+        out.push(Change::Delete(keys::body(body)));
+        out.push(Change::Delete(keys::count(body)));
+    }
+
+    /// A number that is given once, to a session or a body.
+    fn next_number(&mut self, out: &mut Vec<Change>) -> u64 {
+        let number = self.next_sid;
+        self.next_sid = self.next_sid.saturating_add(1);
+        if self.reserved < self.next_sid {
+            self.reserved = self.next_sid.saturating_add(RESERVE);
+            out.push(Change::Put(keys::NEXT_SID.into(), self.reserved.to_be_bytes().into()));
+        }
+        number
+    }
+
     fn begin_session(
         &mut self,
         shard: ShardId,
@@ -184,19 +289,13 @@ impl Translator {
         expiry_s: u32,
         out: &mut Vec<Change>,
     ) {
-        let known = self.sessions.entry((shard, session)).or_default();
-        let sid = known.sid.unwrap_or_else(|| {
-            let sid = Sid(self.next_sid);
-            self.next_sid = self.next_sid.saturating_add(1);
-            known.sid = Some(sid);
+        let sid = self.sid(shard, session).unwrap_or_else(|| {
+            let sid = Sid(self.next_number(out));
+            self.know(shard, session, sid);
             let identity = Identity { shard, session, client_id: client_id.into() };
             out.push(Change::Insert(keys::of(kind::IDENTITY, sid), identity.encode()));
             sid
         });
-        if self.reserved < self.next_sid {
-            self.reserved = self.next_sid.saturating_add(RESERVE);
-            out.push(Change::Put(keys::NEXT_SID.into(), self.reserved.to_be_bytes().into()));
-        }
         let lifetime = Lifetime { expiry_s, ends: None };
         out.push(Change::Put(keys::of(kind::LIFETIME, sid), lifetime.encode()));
     }

@@ -177,8 +177,10 @@ impl<V: FnMut(Item)> Inspection<'_, V> {
             let packet_id = keys::packet_id(key)?;
             Some(Item::Exchange { client_id, packet_id, place: place.number, released })
         });
+        let rows = self.rows;
         self.each_of_client(kind::QUEUED, |client_id, key, value| {
-            let queued = values::decode_queued(key.u64()?, value)?;
+            let body = |number| recovery::read_body(rows, number);
+            let queued = values::decode_queued(key.u64()?, value, body)?;
             Some(Item::Message { client_id, queued })
         });
         self.each_of_client(kind::HELD, |client_id, key, value| {

@@ -43,6 +43,11 @@ pub(crate) mod kind {
     /// A session that ended and whose rows are not all gone.
     pub(crate) const ENDING: u8 = 13;
 
+    /// A message that several sessions wait for, by its number.
+    pub(crate) const BODY: u8 = 14;
+    /// How many rows refer to such a message.
+    pub(crate) const COUNT: u8 = 15;
+
     /// The kinds of rows that a session may have many of: what is swept away after its end.
     pub(crate) const MANY: [u8; 5] = [SUBSCRIPTION, EXCHANGE, QUEUED, SEEN, HELD];
 }
@@ -105,6 +110,16 @@ pub(crate) fn numbered(shard: ShardId) -> Vec<u8> {
     key
 }
 
+/// A message that several sessions wait for.
+pub(crate) fn body(number: u64) -> Vec<u8> {
+    of(kind::BODY, Sid(number))
+}
+
+/// How many rows refer to it.
+pub(crate) fn count(number: u64) -> Vec<u8> {
+    of(kind::COUNT, Sid(number))
+}
+
 pub(crate) fn retained(topic: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(topic.len().saturating_add(1));
     key.u8(kind::RETAINED);
@@ -150,6 +165,7 @@ pub(crate) fn describe(key: &[u8]) -> String {
         kind::META => return "a fact about the store".into(),
         kind::OUTGOING => return "a publication that a shard owes".into(),
         kind::NUMBERED => return "the last name that a shard gave".into(),
+        kind::BODY | kind::COUNT => return "a message that several sessions wait for".into(),
         kind::RETAINED => {
             return format!("the retained message of {:?}", String::from_utf8_lossy(rest.rest()));
         }

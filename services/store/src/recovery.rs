@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use codec::{PacketId, Will};
+use codec::{Message, PacketId, Will};
 use session_core::{
     Load, Loaded, MsgId, Place, Publication, Queued, Record, Shard, ShardConfig, ShardId, ShardMap,
     Subscription, Time, repartition,
 };
 
 use crate::{
+    book::Opening,
     changes::{Change, Translator},
     keys::{self, Sid, kind},
     rows::Rows,
@@ -78,14 +79,14 @@ pub(crate) fn recover<T: Tables>(
     rows: &Rows<T>,
     map: ShardMap,
     topic_levels: u8,
-    first_messages: usize,
+    how: Opening,
     lost: bool,
 ) -> Restart {
     let before = rows.get(&keys::MAP).and_then(|value| decode_map(&value));
     let next_sid = rows.get(&keys::NEXT_SID).and_then(|value| value.try_into().ok());
     let next_sid = next_sid.map_or(1, u64::from_be_bytes);
     let mut everything =
-        Everything { first_messages: first_messages.max(1), ..Everything::default() };
+        Everything { first_messages: how.first_messages.max(1), ..Everything::default() };
     everything.read(rows);
     let lost = lost || !everything.losses.is_empty();
     let sids: BTreeMap<Box<str>, Sid> = everything
@@ -97,12 +98,13 @@ pub(crate) fn recover<T: Tables>(
     let highest = everything.sessions.keys().chain(&everything.ended).max();
     let next_sid = next_sid.max(highest.map_or(1, |sid| sid.0.saturating_add(1)));
     let mut restart = Restart {
-        translator: Translator::new(next_sid),
+        translator: Translator::new(next_sid, how.share_bytes),
         ended: everything.ended.clone(),
         ..Restart::default()
     };
     restart.recovered.sessions = sids.len();
     restart.recovered.losses = std::mem::take(&mut everything.losses);
+    restart.learn_bodies(rows, lost);
     let (old_map, old_levels) = before.unwrap_or((map, topic_levels));
     let mut logs = everything.records(old_map);
     if old_map != map || lost {
@@ -140,6 +142,37 @@ fn shard_of(id: ShardId, map: ShardMap, log: Vec<Record>) -> Shard {
 }
 
 impl Restart {
+    /// Learns which bodies are rows of their own. After damage their counts cannot be trusted: then all
+    /// messages are looked at.
+    fn learn_bodies<T: Tables>(&mut self, rows: &Rows<T>, lost: bool) {
+        let mut counts: BTreeMap<u64, u32> = BTreeMap::new();
+        let range = |kind: u8| ([kind], keys::end_of(&[kind]));
+        let (from, to) = range(kind::COUNT);
+        rows.each(&from, &to, |key, value| {
+            let number = Reader(key.get(1..).unwrap_or_default()).u64();
+            counts.extend(number.zip(Reader(&value).u32()));
+        });
+        if lost {
+            let written = std::mem::take(&mut counts);
+            let (from, to) = range(kind::QUEUED);
+            rows.each(&from, &to, |_, value| {
+                if let Some(body) = values::body_of(&value) {
+                    let count = counts.entry(body).or_default();
+                    *count = count.saturating_add(1);
+                }
+            });
+            for (body, count) in &counts {
+                let value = count.to_be_bytes().into();
+                self.changes.push(Change::Put(keys::count(*body), value));
+            }
+            for body in written.keys().filter(|body| !counts.contains_key(body)) {
+                self.changes.push(Change::Delete(keys::body(*body)));
+                self.changes.push(Change::Delete(keys::count(*body)));
+            }
+        }
+        counts.into_iter().for_each(|(body, count)| self.translator.know_body(body, count));
+    }
+
     /// Learns which sessions there are, and notes what has other names than before.
     fn learn(
         &mut self,
@@ -172,7 +205,7 @@ impl Restart {
                     }
                 }
                 Record::Seen { .. } | Record::Held { .. } | Record::Outgoing { .. } if renamed => {
-                    self.translator.translate(shard, record, &mut self.changes);
+                    self.translator.translate(shard, record, &|_| None, &mut self.changes);
                 }
                 _ => {}
             }
@@ -294,7 +327,9 @@ impl Everything {
             }
             let number = exchange.place.number;
             let value = rows.get(&keys::queued(sid, number));
-            *message = value.and_then(|value| values::decode_queued(number, &value));
+            *message = value.and_then(|value| {
+                values::decode_queued(number, &value, |body| read_body(rows, body))
+            });
             if message.is_none() {
                 losses.push(format!(
                     "the message of the exchange {} of client {:?}",
@@ -308,13 +343,13 @@ impl Everything {
         let (found, gaps) = rows.collect(&from, &to, self.first_messages);
         let is_all = found.len() < self.first_messages;
         for (key, value) in found {
-            match queued_at(&key, &value) {
+            match queued_at(rows, &key, &value) {
                 Some(queued) => session.waiting.push(queued),
                 None => losses.push(keys::describe(&key)),
             }
         }
         if !is_all {
-            let last = rows.last(&from, &to).and_then(|(key, value)| queued_at(&key, &value));
+            let last = rows.last(&from, &to).and_then(|(key, value)| queued_at(rows, &key, &value));
             session.through = last.map(|last| last.place);
         }
         self.losses.append(&mut losses);
@@ -448,10 +483,16 @@ impl Session {
 }
 
 /// A message and its place.
-fn queued_at(key: &[u8], value: &[u8]) -> Option<Queued> {
+fn queued_at<T: Tables>(rows: &Rows<T>, key: &[u8], value: &[u8]) -> Option<Queued> {
     let mut rest = Reader(key.get(9..)?);
     let number = rest.u64()?;
-    values::decode_queued(number, value).filter(|_| rest.is_at_end())
+    let queued = values::decode_queued(number, value, |body| read_body(rows, body))?;
+    rest.is_at_end().then_some(queued)
+}
+
+/// A message that several sessions wait for.
+pub(crate) fn read_body<T: Tables>(rows: &Rows<T>, number: u64) -> Option<Message> {
+    Message::from_bytes(&rows.get(&keys::body(number))?)
 }
 
 /// The next part of a backlog, and what of it is lost.
@@ -468,7 +509,7 @@ pub(crate) fn read_backlog<T: Tables>(
     let mut complete = found.len() < max;
     let (mut messages, mut bytes) = (Vec::new(), 0_u64);
     for (key, value) in found {
-        let Some(queued) = queued_at(&key, &value) else {
+        let Some(queued) = queued_at(rows, &key, &value) else {
             losses.push(keys::describe(&key));
             continue;
         };

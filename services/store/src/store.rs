@@ -23,14 +23,13 @@ use session_core::{CommitSeq, Load, Loaded, Record, ShardId, ShardMap};
 use crate::{
     StoreError,
     book::{Book, Opening, Repair},
-    changes::Change,
     engine::Flush,
     files::{Faults, Folder},
     folder::{DataFolder, free_bytes},
     keys::Sid,
     recovery::{self, Recovered},
     rows::Rows,
-    sweep::sweep,
+    sweep::{Swept, sweep},
     tables::{Lsm, Tables},
 };
 
@@ -114,7 +113,7 @@ const LAYERS_MAX: usize = 4;
 enum Mail {
     Records(ShardId, CommitSeq, Vec<Record>),
     Load(ShardId, Load),
-    Changes(Vec<Change>),
+    Swept(Swept),
     /// Something waits elsewhere.
     LookUp,
     Stop,
@@ -351,7 +350,7 @@ impl Writer {
                     self.told.insert(shard, last);
                 }
                 Some(Mail::Load(shard, load)) => self.loads.push((shard, load)),
-                Some(Mail::Changes(changes)) => self.book.add_changes(changes),
+                Some(Mail::Swept(swept)) => self.book.add_swept(swept),
                 Some(Mail::LookUp) => {}
             }
             if self.book.pending_bytes() >= FRAME_BYTES {
@@ -521,8 +520,8 @@ impl Chores {
                     let _ = self.writer.send(Mail::LookUp);
                 }
                 Chore::Sweep(sid) => {
-                    sweep(&self.rows, sid, |changes| {
-                        let _ = self.writer.send(Mail::Changes(changes));
+                    sweep(&self.rows, sid, |swept| {
+                        let _ = self.writer.send(Mail::Swept(swept));
                     });
                 }
             }

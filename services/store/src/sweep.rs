@@ -5,13 +5,21 @@ use crate::{
     keys::{self, Sid, kind},
     rows::Rows,
     tables::Tables,
+    values,
 };
 
 /// Rows that are swept away in one step.
 const STEP_ROWS: usize = 1000;
 
+/// Removals of rows, and the bodies that they referred to, once for each.
+#[derive(Debug, Default)]
+pub(crate) struct Swept {
+    pub(crate) changes: Vec<Change>,
+    pub(crate) bodies: Vec<u64>,
+}
+
 /// Removes the rows of a session that ended, a part at a time; that it ended is forgotten last.
-pub(crate) fn sweep<T: Tables>(rows: &Rows<T>, sid: Sid, mut write: impl FnMut(Vec<Change>)) {
+pub(crate) fn sweep<T: Tables>(rows: &Rows<T>, sid: Sid, mut write: impl FnMut(Swept)) {
     for kind in kind::MANY {
         let prefix = keys::of(kind, sid);
         let end = keys::end_of(&prefix);
@@ -23,12 +31,20 @@ pub(crate) fn sweep<T: Tables>(rows: &Rows<T>, sid: Sid, mut write: impl FnMut(V
                 begin = [last, &[0][..]].concat();
             }
             if !found.is_empty() {
-                write(found.into_iter().map(|(key, _)| Change::Delete(key)).collect());
+                let mut swept = Swept::default();
+                for (key, value) in found {
+                    if kind == kind::QUEUED {
+                        swept.bodies.extend(values::body_of(&value));
+                    }
+                    swept.changes.push(Change::Delete(key));
+                }
+                write(swept);
             }
             if is_last {
                 break;
             }
         }
     }
-    write(vec![Change::Delete(keys::of(kind::ENDING, sid))]);
+    let changes = vec![Change::Delete(keys::of(kind::ENDING, sid))];
+    write(Swept { changes, bodies: Vec::new() });
 }

@@ -38,6 +38,7 @@ const RETAIN: u8 = 0b100;
 const EXTRA: u8 = 0b1000;
 const SHARED: u8 = 0b1_0000;
 const PUBLISHER: u8 = 0b10_0000;
+const BODY: u8 = 0b100_0000;
 
 fn flags(qos: QoS, retain: bool) -> u8 {
     qos as u8 | if retain { RETAIN } else { 0 }
@@ -173,13 +174,17 @@ pub(crate) fn decode_subscription(bytes: &[u8]) -> Option<Subscription> {
     whole(rest, Subscription { options, id })
 }
 
-/// Without the number of its place, which is in the key.
-pub(crate) fn encode_queued(of: &Queued) -> Vec<u8> {
-    let mut out = Vec::with_capacity(of.message.size().saturating_add(32));
+/// Without the number of its place, which is in the key; with the number of its body if that is a row of
+/// its own.
+pub(crate) fn encode_queued(of: &Queued, body: Option<u64>) -> Vec<u8> {
+    let size = body.map_or(of.message.size(), |_| 8);
+    let mut out = Vec::with_capacity(size.saturating_add(32));
     let extra = of.extra.as_deref();
     let share = extra.and_then(|extra| extra.share.as_ref());
     let extra_flag = if extra.is_some() { EXTRA } else { 0 };
-    out.u8(flags(of.qos, of.retain) | extra_flag | if share.is_some() { SHARED } else { 0 });
+    let share_flag = if share.is_some() { SHARED } else { 0 };
+    let body_flag = if body.is_some() { BODY } else { 0 };
+    out.u8(flags(of.qos, of.retain) | extra_flag | share_flag | body_flag);
     out.u64(of.at.0);
     out.u64(of.place.end);
     if let Some(extra) = extra {
@@ -195,11 +200,28 @@ pub(crate) fn encode_queued(of: &Queued) -> Vec<u8> {
         out.u8(flags(*qos, *retain));
         out.bytes(filter.as_bytes());
     }
-    out.extend_from_slice(of.message.as_bytes());
+    match body {
+        Some(body) => out.u64(body),
+        None => out.extend_from_slice(of.message.as_bytes()),
+    }
     out
 }
 
-pub(crate) fn decode_queued(number: u64, bytes: &[u8]) -> Option<Queued> {
+/// The number of a queued message's body, if that is a row of its own.
+pub(crate) fn body_of(bytes: &[u8]) -> Option<u64> {
+    if bytes.first()? & BODY == 0 {
+        return None;
+    }
+    // It stands at the end.
+    bytes.last_chunk().map(|number| u64::from_be_bytes(*number))
+}
+
+/// `body` finds the bytes of a body that is a row of its own.
+pub(crate) fn decode_queued(
+    number: u64,
+    bytes: &[u8],
+    body: impl FnOnce(u64) -> Option<Message>,
+) -> Option<Queued> {
     let mut rest = Reader(bytes);
     let (flags, at, end) = (rest.u8()?, Time(rest.u64()?), rest.u64()?);
     let mut extra = None;
@@ -219,7 +241,11 @@ pub(crate) fn decode_queued(number: u64, bytes: &[u8]) -> Option<Queued> {
         }
         extra = Some(Box::new(Extra { ids, share }));
     }
-    let message = Message::from_bytes(rest.rest())?;
+    let message = if flags & BODY > 0 {
+        body(rest.u64()?).filter(|_| rest.is_at_end())?
+    } else {
+        Message::from_bytes(rest.rest())?
+    };
     let place = Place { number, end };
     Some(Queued { message, qos: qos(flags)?, retain: flags & RETAIN > 0, at, place, extra })
 }
@@ -313,8 +339,14 @@ mod tests {
             Some(Extra { ids: Ids::None, share: Some(share) }),
         ] {
             let queued = queued(extra);
-            let bytes = encode_queued(&queued);
-            assert_eq!(decode_queued(5, &bytes), Some(queued));
+            let bytes = encode_queued(&queued, None);
+            assert_eq!(body_of(&bytes), None);
+            assert_eq!(decode_queued(5, &bytes, |_| None), Some(queued.clone()));
+            let bytes = encode_queued(&queued, Some(99));
+            assert_eq!(body_of(&bytes), Some(99));
+            assert_eq!(decode_queued(5, &bytes, |_| None), None);
+            let body = |number| (number == 99).then(message);
+            assert_eq!(decode_queued(5, &bytes, body), Some(queued));
         }
         let session = SessionRef { shard: ShardId(1), session: SessionId::new(2, 3) };
         for publication in [publication(None), publication(Some(session))] {
@@ -359,7 +391,7 @@ mod tests {
         fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
             let _ = (Identity::decode(&bytes), Lifetime::decode(&bytes), Exchange::decode(&bytes));
             let _ = (decode_will(&bytes), decode_subscription(&bytes), decode_retained(&bytes));
-            let _ = (decode_queued(1, &bytes), decode_publication(ShardId(0), &bytes));
+            let _ = (decode_queued(1, &bytes, |_| None), decode_publication(ShardId(0), &bytes));
         }
     }
 }

@@ -331,3 +331,112 @@ proptest! {
         prop_assert!(again.losses.is_empty());
     }
 }
+
+/// A message of a crowd of absent sessions: the book is given one layout, as the core gives it.
+fn crowd(book: &mut SimBook, sessions: u32, number: u64, message: &Message) {
+    for slot in 0..sessions {
+        let place = Place { number, end: number * message.size() as u64 };
+        let queued = Queued {
+            message: message.clone(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            at: Time(5),
+            place,
+            extra: None,
+        };
+        let session = SessionId::new(slot, 0);
+        book.add(SHARD, &Record::Enqueued { session, queued: Box::new(queued), source: None });
+    }
+    book.write(true).expect("there is room");
+}
+
+fn large() -> Message {
+    Message::new("a/b", &Properties::new(), &[b'x'; 1000]).expect("short")
+}
+
+/// One body for a crowd, whoever of it acknowledges when, and none when all have.
+#[test]
+fn a_crowd_shares_a_message() {
+    const CROWD: u32 = 50;
+    for checkpoint in [false, true] {
+        let disk = SimDisk::default();
+        let (mut book, _) = open(&disk);
+        for slot in 0..CROWD {
+            book.add(SHARD, &session(&format!("c{slot}"), SessionId::new(slot, 0)));
+        }
+        book.write(true).expect("there is room");
+        if checkpoint {
+            book.checkpoint().expect("tables are written");
+        }
+        let (rows, bytes) = (disk.rows(), disk.log_bytes());
+        crowd(&mut book, CROWD, 1, &large());
+        assert!(disk.log_bytes() - bytes < 2 * 1013 + 70 * CROWD as usize);
+        let (_, recovered) = open(&disk.copy());
+        let all = recovered.logs[0].iter().filter(
+            |one| matches!(one, Record::Enqueued { queued, .. } if queued.message == large()),
+        );
+        assert_eq!(all.count(), CROWD as usize);
+        if checkpoint {
+            book.checkpoint().expect("tables are written");
+        }
+        let load = Load {
+            session: SessionId::new(7, 0),
+            after: Place::default(),
+            through: Place { number: 1, end: 1013 },
+            messages_max: 9,
+            bytes_max: 9999,
+        };
+        let (loaded, losses) = book.load(SHARD, &load);
+        assert_eq!(losses, [] as [String; 0]);
+        assert_eq!(loaded.messages[0].message, large());
+        // Half of them acknowledge before a restart, the others after it; one session ends.
+        for half in [0..CROWD / 2, CROWD / 2..CROWD - 1] {
+            for slot in half {
+                let (session, packet_id) = (SessionId::new(slot, 0), id(1));
+                let place = Place { number: 1, end: 1013 };
+                book.add(SHARD, &Record::Sent { session, packet_id, place });
+                book.add(SHARD, &Record::Acknowledged { session, packet_id, place });
+            }
+            book.write(true).expect("there is room");
+            drop(book);
+            book = open(&disk).0;
+        }
+        book.add(SHARD, &Record::Ended { session: SessionId::new(CROWD - 1, 0) });
+        book.write(true).expect("there is room");
+        book.sweep();
+        book.write(true).expect("there is room");
+        book.checkpoint().expect("tables are written");
+        // Of the ended session two rows are gone, and the checkpoint has one.
+        let before = if checkpoint { rows } else { 2 * CROWD as usize + 2 };
+        assert!(disk.rows() <= before, "{} rows, {before} before", disk.rows());
+    }
+}
+
+/// Counts that are lost are counted again: no message goes before its last session.
+#[test]
+fn after_damage_bodies_are_counted_again() {
+    let disk = SimDisk::default();
+    let (mut book, _) = open(&disk);
+    for slot in 0..5 {
+        book.add(SHARD, &session(&format!("c{slot}"), SessionId::new(slot, 0)));
+    }
+    book.write(true).expect("there is room");
+    crowd(&mut book, 5, 1, &large());
+    let end = disk.log_bytes();
+    // This frame, which lowers the count, is lost.
+    let place = Place { number: 1, end: 1013 };
+    book.add(SHARD, &Record::Dropped { session: SessionId::new(4, 0), place });
+    book.write(true).expect("there is room");
+    write(&mut book, [retained("x")]);
+    drop(book);
+    disk.flip(end + 30, 1);
+    let (mut book, recovered) = open(&disk);
+    assert_eq!(recovered.losses.len(), 1);
+    for slot in 0..4 {
+        book.add(SHARD, &Record::Dropped { session: SessionId::new(slot, 0), place });
+    }
+    book.write(true).expect("there is room");
+    let (_, recovered) = open(&disk);
+    let left = recovered.logs[0].iter().filter(|one| matches!(one, Record::Enqueued { .. }));
+    assert_eq!(left.count(), 1, "{:?}", recovered.losses);
+}
