@@ -58,7 +58,7 @@ pub(crate) struct Receiver {
     next: Vec<[usize; TOPICS]>,
     /// Messages that came, each counted once.
     pub(crate) distinct: u64,
-    /// Deliveries beyond the first.
+    /// Deliveries beyond the first; of a share group only those at QoS 2, which went to another member.
     pub(crate) repeated: u64,
 }
 
@@ -97,7 +97,7 @@ impl Receiver {
         *count = count.saturating_add(1);
         if is_first {
             self.distinct += 1;
-        } else {
+        } else if self.claim != Claim::Group || delivery.qos == QoS::ExactlyOnce {
             self.repeated += 1;
         }
         if self.claim == Claim::Group {

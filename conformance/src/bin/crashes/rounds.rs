@@ -259,7 +259,7 @@ impl Rounds {
             "{} rounds in {} s, {} kills\n\
              messages: {} sent ({resent} more than once), {} acknowledged, {} refused\n\
              deliveries: {delivered} first, {repeated} QoS 1 copies; \
-             {shared_twice} to more than one of a share group\n\
+             {shared_twice} at QoS 2 to another of a share group, too\n\
              longest backlog of a session: {}\n\
              retained: {} changes acknowledged; subscriptions: {}\n\
              start to first CONNACK: median {} ms, at most {} ms; data {} KiB",
