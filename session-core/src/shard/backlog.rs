@@ -40,11 +40,8 @@ impl Session {
     }
 
     /// Puts a message behind all others, into memory if there is room and nothing before it is on
-    /// disk only. One whose place is not behind theirs comes from a log that was damaged, and is lost.
+    /// disk only.
     pub(super) fn push(&mut self, queued: Queued, may_leave: bool, limits: &Limits) {
-        if queued.place.number <= self.remembered() {
-            return;
-        }
         let was_behind = self.is_behind();
         self.last = queued.place;
         if !may_leave || (!was_behind && has_room(&self.queue, &queued, self.residence(limits))) {
@@ -55,7 +52,7 @@ impl Session {
 
     /// The last place whose message is remembered. Once all are gone, a log may begin again with the
     /// first: the state that it tells is that of a shard which has forgotten them too.
-    fn remembered(&self) -> u64 {
+    pub(super) fn remembered(&self) -> u64 {
         if self.is_behind() {
             return self.last.number;
         }
@@ -106,6 +103,9 @@ impl Shard {
     /// Asks for the next part of a connected session's backlog before memory runs dry.
     pub(super) fn refill(&mut self, cx: &mut Cx<'_>, id: SessionId) {
         let Some(session) = self.sessions.get(id) else { return };
+        if !session.is_behind() {
+            return;
+        }
         let (messages, bytes) = session.residence(&self.config.limits);
         let is_low =
             session.queue.len() <= messages as usize / 2 && session.queue.bytes <= bytes / 2;

@@ -111,8 +111,7 @@ impl Shard {
     ) -> bool {
         //= [MQTT-3.1.2-5 of 3.1.1]
         let Some(session) = self.sessions.get_mut(id) else { return true };
-        let waits = session.waiting() > 0;
-        if waits {
+        if self.config.limits.session_queue_age_s_max > 0 && session.waiting() > 0 {
             self.drop_aged(cx, id);
         }
         let Some(session) = self.sessions.get(id) else { return true };
@@ -138,13 +137,14 @@ impl Shard {
     ) {
         let Some(session) = self.sessions.get(id) else { return };
         queued.place = session.last.next(queued.bytes());
+        let is_logged = self.config.durable && session.logged;
         // What does not survive a crash need not know what comes again after one.
-        let source = source.filter(|_| self.logs(id));
-        if self.logs(id) {
+        let source = source.filter(|_| is_logged);
+        if is_logged {
             let (queued, source) = (Box::new(queued.clone()), source.map(Box::new));
             self.log(cx, Record::Enqueued { session: id, queued, source });
         }
-        self.apply_enqueued(id, queued, source);
+        self.apply_enqueued(id, queued, source, is_logged);
     }
 
     fn report_full(&mut self, cx: &mut Cx<'_>, id: SessionId) {

@@ -100,7 +100,12 @@ impl Shard {
             Record::Enqueued { session, queued, source } => {
                 let source = source.as_deref().copied();
                 source.into_iter().for_each(|source| self.note_used(source.id));
-                self.apply_enqueued(session, *queued, source);
+                // One whose place is not behind the others' comes from a log that was damaged.
+                let last = self.sessions.get(session).map_or(u64::MAX, Session::remembered);
+                if queued.place.number > last {
+                    let may_leave = self.logs(session);
+                    self.apply_enqueued(session, *queued, source, may_leave);
+                }
             }
             Record::Seen { session, message, topic } => {
                 self.note_used(message);
@@ -241,8 +246,14 @@ impl Shard {
         }
     }
 
-    pub(super) fn apply_enqueued(&mut self, id: SessionId, queued: Queued, source: Option<Source>) {
-        let may_leave = self.logs(id);
+    /// `may_leave` tells that the log has the message, so that memory need not.
+    pub(super) fn apply_enqueued(
+        &mut self,
+        id: SessionId,
+        queued: Queued,
+        source: Option<Source>,
+        may_leave: bool,
+    ) {
         if let Some(session) = self.sessions.get_mut(id) {
             if let Some(source) = source {
                 session.remember(source, topic_mark(queued.message.topic()));
