@@ -172,6 +172,10 @@ impl<F: Files, T: Tables> Book<F, T> {
         self.ended.drain(..)
     }
 
+    pub(crate) const fn log_bytes(&self) -> u64 {
+        self.engine.log_bytes()
+    }
+
     pub(crate) fn freeze(&mut self) -> Result<Option<Flush>, StoreError> {
         self.engine.freeze()
     }

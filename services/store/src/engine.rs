@@ -148,11 +148,17 @@ impl<F: Files, T: Tables> Engine<F, T> {
         Ok(())
     }
 
-    /// Sets the layer in memory aside on its way into the tables; `None` if there is none, or one is on
-    /// its way.
+    /// Bytes of the log that the layer in memory stands for.
+    pub(crate) const fn log_bytes(&self) -> u64 {
+        self.len
+    }
+
+    /// Sets the layer in memory aside on its way into the tables; `None` if nothing was written since the
+    /// last one, or that is on its way. The layer may hold next to nothing and the log be long all the
+    /// same: what came and went is in the log only.
     pub(crate) fn freeze(&mut self) -> Result<Option<Flush>, StoreError> {
-        let (active, frozen) = self.rows.layer_bytes();
-        if active == 0 || frozen > 0 {
+        let (_, frozen) = self.rows.layer_bytes();
+        if frozen > 0 || self.len <= frame::HEADER_BYTES as u64 {
             return Ok(None);
         }
         self.sync()?;

@@ -70,7 +70,11 @@ impl DataFolder {
 
     /// Makes the names in the directory durable.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        sync_folder(&self.path).map_err(StoreError::io(format!("sync {}", self.path.display())))
+        let tables = self.tables();
+        for path in [&tables.join("keyspaces"), &tables, &self.path] {
+            sync_folder(path).map_err(StoreError::io(format!("sync {}", path.display())))?;
+        }
+        Ok(())
     }
 
     pub(crate) fn log(&self) -> PathBuf {

@@ -72,13 +72,16 @@ impl<T: Tables> Rows<T> {
         to: &[u8],
         max: usize,
     ) -> (Vec<Row>, Vec<Unreadable>) {
+        /// Rows of the active layer that are taken at a time, so that its writer does not wait for long.
+        /// Fewer would be too few where most of them hide rows: each part begins a walk in the tables.
+        const PART: usize = 1024;
+        let part = max.max(PART);
         let (mut found, mut unreadable) = (Vec::new(), Vec::new());
         let mut begin = from.to_vec();
         while found.len() < max && begin.as_slice() < to {
-            // A part of the active layer at a time, so that its writer does not wait for long.
-            let (layer, frozen) = self.layers_of(&begin, to, max);
+            let (layer, frozen) = self.layers_of(&begin, to, part);
             let end = match layer.last() {
-                Some((last, _)) if layer.len() == max => [last, &[0][..]].concat(),
+                Some((last, _)) if layer.len() == part => [last, &[0][..]].concat(),
                 _ => to.to_vec(),
             };
             let left = max.saturating_sub(found.len());
@@ -118,31 +121,28 @@ impl<T: Tables> Rows<T> {
         self.collect(key, &end, 1).0.pop().map(|(_, value)| value)
     }
 
-    /// The last row of a range.
+    /// The last row of a range. Its writer waits meanwhile.
     pub(crate) fn last(&self, from: &[u8], to: &[u8]) -> Option<Row> {
-        let mut end = to.to_vec();
-        // Where a layer hides the last row of the tables, the one before it is looked for.
+        let layers = self.layers.read().unwrap_or_else(PoisonError::into_inner);
+        let mut active = layers.active.range(from, to).rev().peekable();
+        let frozen = layers.frozen.as_deref().into_iter();
+        let mut frozen = frozen.flat_map(|frozen| frozen.range(from, to).rev()).peekable();
+        let mut below = self.tables.last(from, to);
         loop {
-            let (above, frozen) = {
-                let layers = self.layers.read().unwrap_or_else(PoisonError::into_inner);
-                let last = layers.active.range(from, &end).next_back();
-                let last = last.map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec)));
-                (last, layers.frozen.clone())
+            let upper = active.peek().map(|(key, _)| *key);
+            let upper = upper.max(frozen.peek().map(|(key, _)| *key));
+            let Some(key) = upper.filter(|key| below.as_ref().is_none_or(|row| *row.0 <= **key))
+            else {
+                return below;
             };
-            let middle = frozen.as_ref().and_then(|frozen| {
-                let (key, value) = frozen.range(from, &end).next_back()?;
-                Some((key.to_vec(), value.map(<[u8]>::to_vec)))
-            });
-            let below = self.tables.last(from, &end).map(|(key, value)| (key, Some(value)));
-            let mut best: Option<Changed> = None;
-            for row in [above, middle, below].into_iter().flatten() {
-                if best.as_ref().is_none_or(|best| row.0 > best.0) {
-                    best = Some(row);
-                }
+            let hidden = frozen.next_if(|(other, _)| *other == key);
+            let (_, value) = active.next_if(|(other, _)| *other == key).or(hidden)?;
+            if let Some(value) = value {
+                return Some((key.to_vec(), value.to_vec()));
             }
-            match best? {
-                (key, Some(value)) => return Some((key, value)),
-                (key, None) => end = key,
+            // The row is gone. Where the tables still have it, the one before it is looked for.
+            if below.as_ref().is_some_and(|row| row.0 == key) {
+                below = self.tables.last(from, key);
             }
         }
     }
@@ -235,5 +235,82 @@ where
 
     fn next_at(&mut self, key: &[u8]) -> Option<Option<&'a [u8]>> {
         if self.peek()? == key { self.next().map(|(_, value)| value) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{changes::Change, sim::SimDisk};
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Put(u8, u8),
+        Delete(u8),
+        Freeze,
+        Flush,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            6 => (0..20_u8, any::<u8>()).prop_map(|(key, value)| Step::Put(key, value)),
+            5 => (0..20_u8).prop_map(Step::Delete),
+            1 => Just(Step::Freeze),
+            1 => Just(Step::Flush),
+        ];
+        prop::collection::vec(step, 0..80)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        /// Two layers above the tables are read as if there were one map.
+        #[test]
+        fn layers_are_one_map(steps in steps(), from in 0..20_u8, to in 0..21_u8, max in 1..9_usize) {
+            let rows = Rows::new(SimDisk::default().tables());
+            let mut model = BTreeMap::new();
+            let mut frozen: Option<Arc<Overlay>> = None;
+            for step in steps {
+                match step {
+                    Step::Put(key, value) => {
+                        let is_new = model.insert(vec![key], vec![value]).is_none();
+                        let (key, value) = (vec![key], vec![value]);
+                        rows.change(|layer| layer.apply(if is_new {
+                            Change::Insert(key, value)
+                        } else {
+                            Change::Put(key, value)
+                        }));
+                    }
+                    Step::Delete(key) => {
+                        model.remove(&vec![key]);
+                        rows.change(|layer| layer.apply(Change::Delete(vec![key])));
+                    }
+                    Step::Freeze => frozen = rows.freeze().or(frozen),
+                    Step::Flush => {
+                        if let Some(layer) = frozen.take() {
+                            rows.tables().ingest(&mut layer.rows()).expect("they are written");
+                            rows.thaw();
+                        }
+                    }
+                }
+            }
+            let (from, to) = (vec![from], vec![to]);
+            let expected: Vec<Row> = if from <= to {
+                model.range(from.clone()..to.clone()).map(|(k, v)| (k.clone(), v.clone())).collect()
+            } else {
+                Vec::new()
+            };
+            let (found, _) = rows.collect(&from, &to, max);
+            prop_assert_eq!(&found[..], &expected[..max.min(expected.len())]);
+            let mut all = Vec::new();
+            rows.each(&from, &to, |key, value| all.push((key, value)));
+            prop_assert_eq!(&all, &expected);
+            prop_assert_eq!(rows.last(&from, &to), expected.last().cloned());
+            prop_assert_eq!(rows.get(&from), model.get(&from).cloned());
+        }
     }
 }

@@ -107,6 +107,8 @@ type Sink = Arc<dyn Fn(News) + Send + Sync>;
 const FRAME_BYTES: usize = 4 * 1024 * 1024;
 /// How often a full disk is looked at, and a table that could not be written is tried again.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// A log of this many times a layer's bytes is shortened, however little of it is left.
+const LOG_FACTOR: u64 = 4;
 /// Layers of this many times the agreed size wait for the tables.
 const LAYERS_MAX: usize = 4;
 
@@ -404,9 +406,9 @@ impl Writer {
             let _ = self.chores.send(Chore::Sweep(sid));
         }
         let (active, _) = self.book.rows().layer_bytes();
-        if active >= self.options.layer_bytes
-            && let Some(flush) = self.book.freeze()?
-        {
+        let is_large = active >= self.options.layer_bytes
+            || self.book.log_bytes() >= self.options.layer_bytes as u64 * LOG_FACTOR;
+        if is_large && let Some(flush) = self.book.freeze()? {
             let _ = self.chores.send(Chore::Flush(flush));
         }
         Ok(())

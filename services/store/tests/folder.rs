@@ -7,10 +7,11 @@ use std::{
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, channel},
     },
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
-use codec::{Message, Properties, QoS};
+use codec::{Message, PacketId, Properties, QoS};
 use session_core::{
     CommitSeq, Load, Place, Queued, Record, Retained, SessionId, ShardId, ShardMap, Time,
 };
@@ -90,6 +91,37 @@ fn a_directory_is_for_one_process() {
     assert!(matches!(open(folder.path()), Err(StoreError::Locked(_))));
     drop(first);
     assert!(open(folder.path()).is_ok());
+}
+
+/// What comes and goes leaves next to nothing in memory, and must not leave a log that grows for ever.
+#[test]
+fn the_log_is_shortened_although_nothing_stays() {
+    let mut options = options();
+    options.layer_bytes = 10_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, news) = start(store::open(folder.path(), options).expect("a new directory"));
+    let mut log = store.log(SHARD);
+    log.append(Record::Session { session: WHO, client_id: "a".into(), expiry_s: 900 });
+    for number in 1..=2000 {
+        let Record::Enqueued { queued, .. } = enqueued(number) else { unreachable!() };
+        let (packet_id, place) = (PacketId::new(1).expect("not zero"), queued.place);
+        log.append(enqueued(number));
+        log.append(Record::Sent { session: WHO, packet_id, place });
+        log.append(Record::Acknowledged { session: WHO, packet_id, place });
+        log.commit(CommitSeq(number));
+        assert!(matches!(next(&news), News::Persisted(..)));
+    }
+    let size = || {
+        let files = fs::read_dir(folder.path().join("log")).expect("the log");
+        files.map(|file| file.expect("a file").metadata().map_or(0, |file| file.len())).sum::<u64>()
+    };
+    let patience = Instant::now() + Duration::from_secs(20);
+    while size() > 100_000 {
+        assert!(Instant::now() < patience, "{} bytes", size());
+        thread::sleep(Duration::from_millis(10));
+    }
+    drop(log);
+    store.stop();
 }
 
 /// What is told when the disk fills up and when it has room again. What clients acknowledge is written
