@@ -63,3 +63,11 @@ fn all_shards_are_named_in_order() {
     assert_eq!(all, [ShardId(0), ShardId(1), ShardId(2)]);
     assert_eq!(ShardMap::new(3, 1).shards(), 3);
 }
+
+/// Who owns what decides where data lies on the disk: it is the same in every version.
+#[test]
+fn owners_never_change() {
+    let map = ShardMap::new(1000, 2);
+    let owners = ["", "client", "a/b", "sensors/7/state"].map(|name| map.session(name).0);
+    assert_eq!(owners, [945, 536, 592, 171]);
+}

@@ -1,0 +1,619 @@
+//! Small parts of a shard that larger tests pass by: where a limit begins, what costs a record, what
+//! is said once.
+
+use codec::{
+    Ack, Connect, Disconnect, Frame, Message, Packet, PacketId, Properties, Property,
+    ProtocolVersion, Publish, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
+    Unsubscribe, Will,
+};
+use session_core::{
+    Answer, Authentication, Command, CommitSeq, ConnId, Effect, Event, Flight, Grants, Input,
+    Limits, Origin, Principal, QueueFull, Record, Rule, Shard, ShardConfig, ShardId, ShardMap,
+    ShardMsg, Ticket, Time, Transport,
+};
+
+const HERE: ShardId = ShardId(0);
+const ELSEWHERE: ShardId = ShardId(1);
+
+/// One shard, whose disk is as slow as the test wants.
+struct Broker {
+    shard: Shard,
+    now: Time,
+    log: Vec<Record>,
+}
+
+impl Broker {
+    fn new(change: impl FnOnce(&mut Limits)) -> Self {
+        let mut config = ShardConfig::new(HERE, ShardMap::new(1, 2));
+        change(&mut config.limits);
+        Self::recovered(config, &[])
+    }
+
+    fn durable() -> Self {
+        Self::recovered(durable(), &[])
+    }
+
+    fn recovered(config: ShardConfig, log: &[Record]) -> Self {
+        let mut shard = Shard::new(config);
+        log.iter().cloned().for_each(|record| shard.recover(record));
+        let mut broker = Self { shard, now: Time(1_000_000), log: log.to_vec() };
+        let mut effects = Vec::new();
+        broker.shard.start(broker.now, &mut effects);
+        broker.keep(&effects);
+        broker
+    }
+
+    /// The first of two shards, which has not heard from the other.
+    fn starting(change: impl FnOnce(&mut Limits)) -> Self {
+        let mut config = ShardConfig::new(HERE, two());
+        change(&mut config.limits);
+        Self::recovered(config, &[])
+    }
+
+    /// The first of two shards; the other has announced its subscriptions.
+    fn of_two(change: impl FnOnce(&mut Limits)) -> Self {
+        let mut broker = Self::starting(change);
+        broker.told(ShardMsg::Announced);
+        broker
+    }
+
+    fn told(&mut self, msg: ShardMsg) -> Vec<String> {
+        self.input(Input::Told { from: ELSEWHERE, msg: Box::new(msg) })
+    }
+
+    /// What an input brings about.
+    fn input(&mut self, input: Input) -> Vec<String> {
+        self.effects(input).iter().map(show).collect()
+    }
+
+    fn effects(&mut self, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.shard.handle(self.now, input, &mut effects);
+        self.shard.check().expect("invariants");
+        self.keep(&effects);
+        effects
+    }
+
+    fn keep(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Persist { record, .. } = effect {
+                self.log.push((**record).clone());
+            }
+        }
+    }
+
+    /// The disk catches up, with what is committed meanwhile too.
+    fn sync(&mut self) -> Vec<String> {
+        let mut shown = Vec::new();
+        let mut durable = usize::MAX;
+        while durable != self.log.len() {
+            durable = self.log.len();
+            shown.extend(self.input(Input::Persisted { through: CommitSeq(u64::MAX) }));
+        }
+        shown
+    }
+
+    fn open(&mut self, slot: u32, credit: u32) -> Vec<String> {
+        let origin = Origin {
+            listener: "test".into(),
+            peer: None,
+            transport: Transport::Tcp,
+            certificates: Vec::new(),
+        };
+        self.input(Input::Opened { conn: conn(slot), origin: Box::new(origin), credit })
+    }
+
+    fn connect(&mut self, slot: u32, client_id: &str, expiry_s: u32) -> Vec<String> {
+        self.connect_as(slot, v5(client_id, expiry_s))
+    }
+
+    fn connect_as(&mut self, slot: u32, connect: Connect) -> Vec<String> {
+        self.open(slot, 1 << 20);
+        self.packet(slot, Packet::Connect(Box::new(connect)))
+    }
+
+    fn packet(&mut self, slot: u32, packet: Packet) -> Vec<String> {
+        self.input(Input::Packet { conn: conn(slot), packet })
+    }
+}
+
+fn durable() -> ShardConfig {
+    let mut config = ShardConfig::new(HERE, ShardMap::new(1, 2));
+    config.durable = true;
+    config
+}
+
+fn two() -> ShardMap {
+    ShardMap::new(2, 2)
+}
+
+/// A name that the test may give to a client or a topic, for which `fits` holds.
+fn name(fits: impl Fn(&str) -> bool) -> String {
+    (0..).map(|n| format!("name-{n}")).find(|name| fits(name)).expect("one of so many")
+}
+
+fn conn(slot: u32) -> ConnId {
+    ConnId { slot, epoch: 0 }
+}
+
+fn id(value: u16) -> PacketId {
+    PacketId::new(value).expect("not zero")
+}
+
+fn v5(client_id: &str, expiry_s: u32) -> Connect {
+    Connect {
+        version: ProtocolVersion::V5,
+        bridge: false,
+        clean_start: false,
+        keep_alive_s: 0,
+        client_id: client_id.into(),
+        will: None,
+        user_name: None,
+        password: None,
+        properties: [Property::SessionExpiryInterval(expiry_s)].into_iter().collect(),
+    }
+}
+
+fn subscribe(filter: &str, qos: QoS) -> Packet {
+    let options = SubscriptionOptions { qos, ..Default::default() };
+    Packet::Subscribe(Box::new(Subscribe {
+        packet_id: id(1),
+        properties: Properties::new(),
+        filters: vec![SubscribeFilter { filter: filter.into(), options }],
+    }))
+}
+
+fn unsubscribe(filter: &str) -> Packet {
+    let (packet_id, filters) = (id(2), vec![filter.into()]);
+    Packet::Unsubscribe(Box::new(Unsubscribe { packet_id, properties: Properties::new(), filters }))
+}
+
+fn message(topic: &str) -> Message {
+    Message::new(topic, &Properties::new(), b"x").expect("short")
+}
+
+/// A topic that the other of two shards owns.
+fn topic_elsewhere() -> String {
+    name(|name| two().topic(name.as_bytes()) == ELSEWHERE)
+}
+
+/// A client whose session is on the first of two shards.
+fn client_here() -> String {
+    name(|name| two().session(name) == HERE)
+}
+
+/// QoS 0 without an identifier.
+fn publish(topic: &str, qos: QoS, packet_id: u16) -> Packet {
+    Packet::Publish(Publish {
+        dup: false,
+        qos,
+        retain: false,
+        packet_id: PacketId::new(packet_id),
+        topic_alias: None,
+        message: message(topic),
+    })
+}
+
+fn retain(topic: &str) -> Packet {
+    let Packet::Publish(publish) = publish(topic, QoS::AtMostOnce, 0) else { unreachable!() };
+    Packet::Publish(Publish { retain: true, ..publish })
+}
+
+fn puback(packet_id: u16) -> Packet {
+    Packet::PubAck(Ack::success(id(packet_id)))
+}
+
+fn show(effect: &Effect) -> String {
+    match effect {
+        Effect::Send { conn, frame } => format!("{} {}", conn.slot, show_frame(frame)),
+        Effect::Close { conn, cause } => format!("{} closed {cause:?}", conn.slot),
+        Effect::Pause { conn } => format!("{} paused", conn.slot),
+        Effect::Resume { conn } => format!("{} resumed", conn.slot),
+        Effect::Persist { record, .. } => {
+            let record = format!("{record:?}");
+            format!("record {}", record.split(' ').next().unwrap_or_default())
+        }
+        Effect::Note(event) => match &**event {
+            Event::QueueFull { queued, .. } => format!("note: queue full with {queued}"),
+            Event::SlowConsumer { .. } => "note: slow".into(),
+            Event::Connected { .. } => "note: connected".into(),
+            Event::Disconnected { client_id, .. } => format!("note: {client_id:?} gone"),
+        },
+        Effect::Reply { reply, .. } => format!("reply {reply:?}"),
+        Effect::Tell { msg, .. } => match &**msg {
+            ShardMsg::Credit(count) => format!("tell Credit {count}"),
+            ShardMsg::Publish(_) => "tell Publish".into(),
+            ShardMsg::Done { .. } => "tell Done".into(),
+            ShardMsg::Deliver(_) => "tell Deliver".into(),
+            other => format!("tell {other:?}"),
+        },
+        other => format!("{other:?}"),
+    }
+}
+
+fn show_frame(frame: &Frame) -> String {
+    match frame {
+        Frame::Publish { message, packet_id, .. } => {
+            format!("PUBLISH {} {packet_id}", message.topic_str())
+        }
+        Frame::PublishWith(_) => "PUBLISH with".into(),
+        Frame::Ack { kind, packet_id, .. } => format!("{kind:?} {}", packet_id.get()),
+        Frame::PingResp => "PINGRESP".into(),
+        Frame::Packet(_, packet) => format!("{:?}", packet.packet_type()),
+    }
+}
+
+/// Pauses go past the gate: a needless one is harmless but for the calls that it costs.
+#[test]
+fn who_need_not_wait_is_not_paused() {
+    let mut broker = Broker::new(|_| {});
+    broker.connect(0, "a", 0);
+    assert_eq!(broker.packet(0, publish("t", QoS::AtMostOnce, 0)), [""; 0]);
+    assert_eq!(broker.packet(0, publish("t", QoS::AtLeastOnce, 1)), ["0 PubAck 1"]);
+}
+
+#[test]
+fn publishers_wait_until_a_link_is_half_empty() {
+    let mut broker = Broker::of_two(|limits| limits.link_in_flight_max = 4);
+    let topic = topic_elsewhere();
+    broker.connect(0, &client_here(), 0);
+    let publish = || publish(&topic, QoS::AtMostOnce, 0);
+    for _ in 0..3 {
+        assert_eq!(broker.packet(0, publish()), ["tell Publish"]);
+    }
+    assert_eq!(broker.packet(0, publish()), ["tell Publish", "0 paused"]);
+    assert_eq!(broker.told(ShardMsg::Credit(1)), [""; 0]);
+    assert_eq!(broker.told(ShardMsg::Credit(1)), ["0 resumed"]);
+}
+
+#[test]
+fn a_view_counts_what_is_there() {
+    let mut broker = Broker::new(|_| {});
+    broker.connect(0, "sub", 1000);
+    broker.packet(0, subscribe("#", QoS::AtLeastOnce));
+    broker.connect(1, "pub", 0);
+    broker.packet(1, retain("kept"));
+    broker.packet(1, publish("t", QoS::AtLeastOnce, 1));
+    broker.input(Input::Closed { conn: conn(0) });
+    broker.packet(1, publish("t", QoS::AtLeastOnce, 2));
+    let view = broker.shard.view();
+    assert_eq!((view.connections(), view.sessions(), view.subscriptions()), (1, 2, 1));
+    assert_eq!((view.retained(), view.queued()), (1, 2), "one was sent and one waits");
+    assert!(view.clients().eq([("pub", true), ("sub", false)]));
+}
+
+#[test]
+fn a_shutdown_takes_all_connections_and_lets_none_in() {
+    let mut broker = Broker::new(|_| {});
+    broker.connect(0, "a", 0);
+    broker.open(1, 1 << 20);
+    let command = Input::Command { ticket: Ticket(7), command: Box::new(Command::Shutdown) };
+    let closed = [
+        "0 Disconnect",
+        "0 closed Shutdown",
+        "note: \"a\" gone",
+        "1 closed Shutdown",
+        "note: \"\" gone",
+        "reply Done",
+    ];
+    assert_eq!(broker.input(command), closed);
+    assert_eq!(broker.open(2, 1 << 20), ["2 closed Shutdown", "note: \"\" gone"]);
+}
+
+/// What is exactly as much as the limit allows is taken.
+#[test]
+fn a_queue_holds_as_many_bytes_as_it_may() {
+    let size = message("t").size() as u64;
+    for (bytes_max, taken) in [(2 * size, 2), (2 * size - 1, 1)] {
+        let mut broker = Broker::new(|limits| {
+            limits.session_queue_bytes_max = bytes_max;
+            limits.session_queue_full = QueueFull::Reject;
+        });
+        broker.connect(0, "sub", 1000);
+        broker.packet(0, subscribe("t", QoS::AtLeastOnce));
+        broker.input(Input::Closed { conn: conn(0) });
+        broker.connect(1, "pub", 0);
+        for packet_id in 1..=3 {
+            broker.packet(1, publish("t", QoS::AtLeastOnce, packet_id));
+        }
+        assert_eq!(broker.shard.view().queued(), taken);
+    }
+}
+
+#[test]
+fn an_overflow_is_reported_once_until_the_queue_was_empty() {
+    let mut broker = Broker::new(|limits| limits.session_queue_max = 2);
+    broker.connect(0, "sub", 1000);
+    broker.packet(0, subscribe("t", QoS::AtLeastOnce));
+    broker.input(Input::Closed { conn: conn(0) });
+    broker.connect(1, "pub", 0);
+    let overflow = |broker: &mut Broker| {
+        let publish = || publish("t", QoS::AtLeastOnce, 1);
+        let effects: Vec<String> = (0..5).flat_map(|_| broker.packet(1, publish())).collect();
+        effects.into_iter().filter(|effect| effect.starts_with("note")).collect::<Vec<_>>()
+    };
+    assert_eq!(overflow(&mut broker), ["note: queue full with 2"]);
+    assert_eq!(overflow(&mut broker), [""; 0]);
+    broker.connect(2, "sub", 1000);
+    assert_eq!(broker.shard.view().queued(), 2);
+    for packet_id in [1, 2] {
+        broker.packet(2, puback(packet_id));
+    }
+    broker.input(Input::Closed { conn: conn(2) });
+    assert_eq!(overflow(&mut broker), ["note: queue full with 2"]);
+}
+
+/// A session that ends with its connection is in no log, though another connection takes it over.
+#[test]
+fn a_session_without_expiry_costs_no_record() {
+    let mut broker = Broker::durable();
+    for slot in [0, 1] {
+        broker.connect(slot, "c", 0);
+        broker.packet(slot, subscribe("t", QoS::AtLeastOnce));
+    }
+    assert_eq!(broker.log, []);
+}
+
+/// A client whose Will is published because its connection is lost, and what that costs.
+fn lose_will(qos: QoS, retain: bool) -> Vec<String> {
+    let mut broker = Broker::durable();
+    let will = Will { qos, retain, delay_s: 0, message: message("will") };
+    broker.connect_as(0, Connect { will: Some(Box::new(will)), ..v5("c", 0) });
+    let closed = broker.input(Input::Closed { conn: conn(0) });
+    closed.into_iter().filter(|effect| effect.starts_with("record")).collect()
+}
+
+/// Nobody would repeat a Will: the log has it until it is delivered, but for one that may be lost.
+#[test]
+fn a_will_is_logged_if_it_must_not_be_lost() {
+    assert_eq!(lose_will(QoS::AtMostOnce, false), [""; 0]);
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        assert_eq!(lose_will(qos, false), ["record Outgoing", "record Delivered"], "{qos:?}");
+    }
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let records = ["record Outgoing", "record Retained", "record Delivered"];
+        assert_eq!(lose_will(qos, true), records, "{qos:?}");
+    }
+}
+
+/// What its own session does not survive does not come again after a crash.
+#[test]
+fn only_what_may_come_again_is_remembered() {
+    for (expiry_s, remembered) in [(0, false), (1000, true)] {
+        let mut broker = Broker::durable();
+        broker.connect(0, "sub", 1000);
+        broker.packet(0, subscribe("t", QoS::AtLeastOnce));
+        broker.connect(1, "pub", expiry_s);
+        broker.packet(1, publish("t", QoS::ExactlyOnce, 1));
+        broker.packet(1, Packet::PubRel(Ack::success(id(1))));
+        let sources = broker.log.iter().filter_map(|record| match record {
+            Record::Enqueued { source, .. } => Some(source.is_some()),
+            _ => None,
+        });
+        assert!(sources.eq([remembered]), "{:#?}", broker.log);
+    }
+}
+
+/// `[MQTT-4.6.0-6]` What is routed again after a crash does not come behind a later message of its
+/// topic; one of another topic is in nobody's way.
+#[test]
+fn what_comes_again_gives_way_to_its_own_topic_alone() {
+    for (later, comes) in [("t", false), ("other", true)] {
+        let mut broker = Broker::durable();
+        broker.connect(0, "sub", 1000);
+        broker.packet(0, subscribe("#", QoS::AtLeastOnce));
+        broker.connect(1, "pub", 1000);
+        for (packet_id, topic) in [(1, "t"), (2, later)] {
+            broker.packet(1, publish(topic, QoS::ExactlyOnce, packet_id));
+            broker.packet(1, Packet::PubRel(Ack::success(id(packet_id))));
+        }
+        // The log of a receiver's shard that heard of the second message alone.
+        let mut log = broker.log;
+        let first = |message: &session_core::MsgId| message.number == 1;
+        log.retain(|record| match record {
+            Record::Enqueued { source: Some(source), .. } => !first(&source.id),
+            Record::Delivered { message } => !first(message),
+            _ => true,
+        });
+        let mut broker = Broker::recovered(durable(), &log);
+        broker.sync();
+        assert_eq!(broker.shard.view().queued(), 1 + usize::from(comes), "behind {later}");
+    }
+}
+
+/// The floor tells receivers which publications to forget: none that may come again.
+#[test]
+fn what_is_not_stored_everywhere_is_not_forgotten() {
+    let mut config = ShardConfig::new(HERE, two());
+    config.durable = true;
+    let mut broker = Broker::recovered(config, &[]);
+    broker.told(ShardMsg::Announced);
+    broker.connect(0, &client_here(), 1000);
+    broker.sync();
+    let topic = topic_elsewhere();
+    let mut release = |packet_id| {
+        broker.packet(0, publish(&topic, QoS::ExactlyOnce, packet_id));
+        broker.packet(0, Packet::PubRel(Ack::success(id(packet_id))));
+        let through = CommitSeq(u64::MAX);
+        let told = broker.effects(Input::Persisted { through }).into_iter().find_map(|effect| {
+            let Effect::Tell { msg, .. } = effect else { return None };
+            let ShardMsg::Publish(publication) = *msg else { return None };
+            Some(publication.flight)
+        });
+        let Some(Flight::Outgoing { id, floor, .. }) = told else { panic!("{told:?}") };
+        (id.number, floor)
+    };
+    assert_eq!([release(1), release(2), release(3)], [(1, 1), (2, 1), (3, 1)]);
+}
+
+/// News of subscriptions keeps its order while a slow link holds up what was published before it.
+#[test]
+fn an_unsubscribe_does_not_overtake_its_subscribe() {
+    let mut broker = Broker::starting(|limits| limits.link_in_flight_max = 2);
+    let topic = name(|name| two().topic(name.as_bytes()) == HERE);
+    let elsewhere = topic_elsewhere();
+    broker.connect(0, &client_here(), 0);
+    broker.packet(0, publish(&topic, QoS::AtMostOnce, 0));
+    broker.packet(0, subscribe(&topic, QoS::AtMostOnce));
+    for _ in 0..2 {
+        broker.packet(0, publish(&elsewhere, QoS::AtMostOnce, 0));
+    }
+    broker.told(ShardMsg::Announced);
+    assert_eq!(broker.packet(0, unsubscribe(&topic)), [""; 0]);
+    assert_eq!(broker.told(ShardMsg::Credit(2)), ["0 SubAck", "0 UnsubAck", "0 resumed"]);
+    assert_eq!(broker.packet(0, publish(&topic, QoS::AtMostOnce, 0)), [""; 0]);
+}
+
+/// `[MQTT-3.1.2-22]` Who is not read from is not silent, but for who does not read.
+#[test]
+fn a_publisher_that_is_held_up_is_not_silent() {
+    let mut broker = Broker::of_two(|limits| limits.link_in_flight_max = 1);
+    broker.connect_as(0, Connect { keep_alive_s: 10, ..v5(&client_here(), 0) });
+    let paused = broker.packet(0, publish(&topic_elsewhere(), QoS::AtMostOnce, 0));
+    assert_eq!(paused, ["tell Publish", "0 paused"]);
+    broker.now = broker.now.plus_s(60);
+    assert_eq!(broker.input(Input::Tick), [""; 0]);
+
+    let mut broker = Broker::new(|_| {});
+    broker.open(0, 1);
+    let connect = Connect { keep_alive_s: 10, ..v5("c", 0) };
+    let paused = broker.packet(0, Packet::Connect(Box::new(connect)));
+    assert!(paused.contains(&"0 paused".into()), "{paused:?}");
+    broker.now = broker.now.plus_s(15);
+    let closed = ["0 Disconnect", "0 closed KeepAliveTimeout", "note: \"c\" gone"];
+    assert_eq!(broker.input(Input::Tick), closed);
+}
+
+/// `[MQTT-3.1.2-24]` A packet as large as a client takes is sent.
+#[test]
+fn what_a_client_takes_is_judged_to_the_byte() {
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        let sent_to = |packet_max: u32| {
+            let mut broker = Broker::new(|_| {});
+            let limit = Property::MaximumPacketSize(packet_max);
+            broker
+                .connect_as(0, Connect { properties: [limit].into_iter().collect(), ..v5("c", 0) });
+            broker.packet(0, subscribe("t", qos));
+            broker.connect(1, "pub", 0);
+            let Packet::Publish(publish) = publish("t", qos, u16::from(qos != QoS::AtMostOnce))
+            else {
+                unreachable!()
+            };
+            let message = Message::new("t", &Properties::new(), &[0; 100]).expect("short");
+            let packet = Packet::Publish(Publish { message, ..publish });
+            let effects = broker.effects(Input::Packet { conn: conn(1), packet });
+            effects.into_iter().find_map(|effect| match effect {
+                Effect::Send { conn, frame } if conn.slot == 0 => u32::try_from(frame.len()).ok(),
+                _ => None,
+            })
+        };
+        let len = sent_to(1000).expect("it is far below");
+        assert_eq!((sent_to(len), sent_to(len - 1)), (Some(len), None), "{qos:?}");
+    }
+}
+
+#[test]
+fn a_slow_consumer_is_reported_once_until_it_has_caught_up() {
+    let mut broker = Broker::new(|limits| limits.session_queue_max = 2);
+    broker.connect(0, "sub", 0);
+    broker.packet(0, subscribe("t", QoS::AtMostOnce));
+    broker.connect(1, "pub", 0);
+    // As large as all credit: a message goes out as soon as the one before has left the socket.
+    let flood = |broker: &mut Broker| {
+        let large = Message::new("t", &Properties::new(), &[0; 1 << 20]).expect("short");
+        let Packet::Publish(publish) = publish("t", QoS::AtMostOnce, 0) else { unreachable!() };
+        let packet = || Packet::Publish(Publish { message: large.clone(), ..publish.clone() });
+        let effects: Vec<String> = (0..6).flat_map(|_| broker.packet(1, packet())).collect();
+        effects.into_iter().filter(|effect| effect.starts_with("note")).collect::<Vec<_>>()
+    };
+    assert_eq!(flood(&mut broker), ["note: slow"]);
+    let one = broker.input(Input::Sent { conn: conn(0), bytes: 1 << 20 });
+    assert_eq!(one, ["0 PUBLISH t 0"]);
+    assert_eq!(flood(&mut broker), [""; 0], "one still waits");
+    broker.input(Input::Sent { conn: conn(0), bytes: 2 << 20 });
+    assert_eq!(flood(&mut broker), ["note: slow"]);
+}
+
+#[test]
+fn a_publisher_waits_until_half_of_its_publishes_are_acknowledged() {
+    let mut broker = Broker::of_two(|limits| limits.publishes_in_flight_max = 8);
+    let topic = topic_elsewhere();
+    broker.connect(0, &client_here(), 0);
+    for packet_id in 1..8 {
+        let told = broker.packet(0, publish(&topic, QoS::AtLeastOnce, packet_id));
+        assert_eq!(told, ["tell Publish"]);
+    }
+    let told = broker.packet(0, publish(&topic, QoS::AtLeastOnce, 8));
+    assert_eq!(told, ["tell Publish", "0 paused"]);
+    for number in 0..4 {
+        let flight = Flight::Ack { conn: conn(0), number };
+        let routed = ShardMsg::Routed { flight, shards: 0, reason: ReasonCode::Success };
+        let mut expected = vec![format!("0 PubAck {}", number + 1)];
+        expected.extend((number == 3).then(|| "0 resumed".into()));
+        assert_eq!(broker.told(routed), expected);
+    }
+}
+
+/// Rights may have changed while a client was away: it keeps the subscriptions that it may have.
+#[test]
+fn a_returning_client_loses_what_it_may_no_longer_read() {
+    let mut config = ShardConfig::new(HERE, ShardMap::new(1, 2));
+    config.authentication = Authentication::Ask;
+    let mut broker = Broker::recovered(config, &[]);
+    let connect = |broker: &mut Broker, slot, grants| {
+        broker.connect(slot, "c", 1000);
+        let principal = Principal { name: None, grants, expires: None };
+        let answer = Box::new(Answer::Accept { principal, data: None });
+        broker.input(Input::Answer { ticket: Ticket(u64::from(slot)), answer });
+    };
+    connect(&mut broker, 1, Grants::All);
+    for filter in ["a", "b", "$share/g/a", "$share/g/b"] {
+        broker.packet(1, subscribe(filter, QoS::AtMostOnce));
+    }
+    broker.input(Input::Closed { conn: conn(1) });
+    let (filter, qos_max) = ("a".into(), QoS::ExactlyOnce);
+    let rule = Rule { allow: true, action: None, filter, qos_max, retain: true };
+    connect(&mut broker, 2, Grants::Rules(vec![rule].into()));
+    assert_eq!(broker.shard.view().subscriptions(), 2);
+    let all = broker.packet(2, publish("a", QoS::AtMostOnce, 0));
+    assert_eq!(all, ["2 PUBLISH a 0", "2 PUBLISH a 0"], "one by each subscription");
+}
+
+/// U5-3.14.2.2.2-b forbids to prolong a session that ends with its connection, and nothing else.
+#[test]
+fn a_goodbye_may_repeat_that_the_session_ends() {
+    for (expiry_s, cause) in [(0, "Disconnected(Success)"), (1, "Refused(ProtocolError)")] {
+        let mut broker = Broker::new(|_| {});
+        broker.connect(0, "c", 0);
+        let properties = [Property::SessionExpiryInterval(expiry_s)].into_iter().collect();
+        let goodbye = Disconnect { reason: ReasonCode::Success, properties };
+        let effects = broker.packet(0, Packet::Disconnect(Box::new(goodbye)));
+        assert!(effects.contains(&format!("0 closed {cause}")), "{effects:?}");
+    }
+}
+
+/// A retained message that is routed again after a crash takes no place of a later one.
+#[test]
+fn what_comes_again_is_not_retained_over_something_later() {
+    let mut broker = Broker::durable();
+    broker.connect(0, "pub", 1000);
+    for packet_id in [1_u16, 2] {
+        let payload = packet_id.to_be_bytes();
+        let message = Message::new("t", &Properties::new(), &payload).expect("short");
+        let Packet::Publish(publish) = publish("t", QoS::ExactlyOnce, packet_id) else {
+            unreachable!()
+        };
+        broker.packet(0, Packet::Publish(Publish { retain: true, message, ..publish }));
+        broker.packet(0, Packet::PubRel(Ack::success(id(packet_id))));
+        broker.now = broker.now.plus_ms(1);
+    }
+    // The crash came before the first was known to be everywhere.
+    let mut log = broker.log;
+    log.retain(|record| !matches!(record, Record::Delivered { message } if message.number == 1));
+    let broker = Broker::recovered(durable(), &log);
+    let retained = broker.shard.snapshot().find_map(|record| match record {
+        Record::Retained { retained } => Some(retained.message.payload().to_vec()),
+        _ => None,
+    });
+    assert_eq!(retained, Some(2_u16.to_be_bytes().to_vec()));
+}
