@@ -8,8 +8,8 @@ use codec::{
 };
 use session_core::{
     Answer, Authentication, Command, CommitSeq, ConnId, Effect, Event, Flight, Grants, Input,
-    Limits, Origin, Principal, QueueFull, Record, Rule, Shard, ShardConfig, ShardId, ShardMap,
-    ShardMsg, Ticket, Time, Transport,
+    Limits, MsgId, Origin, Principal, QueueFull, Record, Rule, Shard, ShardConfig, ShardId,
+    ShardMap, ShardMsg, Ticket, Time, Transport,
 };
 
 const HERE: ShardId = ShardId(0);
@@ -199,6 +199,10 @@ fn retain(topic: &str) -> Packet {
     Packet::Publish(Publish { retain: true, ..publish })
 }
 
+fn pubrel(packet_id: u16) -> Packet {
+    Packet::PubRel(Ack::success(id(packet_id)))
+}
+
 fn puback(packet_id: u16) -> Packet {
     Packet::PubAck(Ack::success(id(packet_id)))
 }
@@ -385,7 +389,7 @@ fn only_what_may_come_again_is_remembered() {
         broker.packet(0, subscribe("t", QoS::AtLeastOnce));
         broker.connect(1, "pub", expiry_s);
         broker.packet(1, publish("t", QoS::ExactlyOnce, 1));
-        broker.packet(1, Packet::PubRel(Ack::success(id(1))));
+        broker.packet(1, pubrel(1));
         let sources = broker.log.iter().filter_map(|record| match record {
             Record::Enqueued { source, .. } => Some(source.is_some()),
             _ => None,
@@ -405,11 +409,11 @@ fn what_comes_again_gives_way_to_its_own_topic_alone() {
         broker.connect(1, "pub", 1000);
         for (packet_id, topic) in [(1, "t"), (2, later)] {
             broker.packet(1, publish(topic, QoS::ExactlyOnce, packet_id));
-            broker.packet(1, Packet::PubRel(Ack::success(id(packet_id))));
+            broker.packet(1, pubrel(packet_id));
         }
         // The log of a receiver's shard that heard of the second message alone.
         let mut log = broker.log;
-        let first = |message: &session_core::MsgId| message.number == 1;
+        let first = |message: &MsgId| message.number == 1;
         log.retain(|record| match record {
             Record::Enqueued { source: Some(source), .. } => !first(&source.id),
             Record::Delivered { message } => !first(message),
@@ -421,9 +425,9 @@ fn what_comes_again_gives_way_to_its_own_topic_alone() {
     }
 }
 
-/// The floor tells receivers which publications to forget: none that may come again.
+/// The floor tells receivers which publications to forget: none that may come again, and all else.
 #[test]
-fn what_is_not_stored_everywhere_is_not_forgotten() {
+fn what_is_stored_everywhere_is_forgotten() {
     let mut config = ShardConfig::new(HERE, two());
     config.durable = true;
     let mut broker = Broker::recovered(config, &[]);
@@ -431,9 +435,9 @@ fn what_is_not_stored_everywhere_is_not_forgotten() {
     broker.connect(0, &client_here(), 1000);
     broker.sync();
     let topic = topic_elsewhere();
-    let mut release = |packet_id| {
+    let release = |broker: &mut Broker, packet_id| {
         broker.packet(0, publish(&topic, QoS::ExactlyOnce, packet_id));
-        broker.packet(0, Packet::PubRel(Ack::success(id(packet_id))));
+        broker.packet(0, pubrel(packet_id));
         let through = CommitSeq(u64::MAX);
         let told = broker.effects(Input::Persisted { through }).into_iter().find_map(|effect| {
             let Effect::Tell { msg, .. } = effect else { return None };
@@ -443,7 +447,15 @@ fn what_is_not_stored_everywhere_is_not_forgotten() {
         let Some(Flight::Outgoing { id, floor, .. }) = told else { panic!("{told:?}") };
         (id.number, floor)
     };
-    assert_eq!([release(1), release(2), release(3)], [(1, 1), (2, 1), (3, 1)]);
+    for (packet_id, floor) in [(1, 1), (2, 1), (3, 1)] {
+        assert_eq!(release(&mut broker, packet_id), (u64::from(packet_id), floor));
+    }
+    for (number, packet_id, floor) in [(1, 4, 2), (3, 5, 2), (2, 6, 4)] {
+        let name = MsgId { epoch: 0, shard: HERE, number };
+        let flight = Flight::Outgoing { id: name, floor: 0, again: false };
+        broker.told(ShardMsg::Routed { flight, shards: 0, reason: ReasonCode::Success });
+        assert_eq!(release(&mut broker, packet_id), (u64::from(packet_id), floor));
+    }
 }
 
 /// News of subscriptions keeps its order while a slow link holds up what was published before it.
@@ -592,7 +604,8 @@ fn a_goodbye_may_repeat_that_the_session_ends() {
     }
 }
 
-/// A retained message that is routed again after a crash takes no place of a later one.
+/// A retained message that is routed again after a crash is retained, and takes no place of a later
+/// one.
 #[test]
 fn what_comes_again_is_not_retained_over_something_later() {
     let mut broker = Broker::durable();
@@ -604,16 +617,100 @@ fn what_comes_again_is_not_retained_over_something_later() {
             unreachable!()
         };
         broker.packet(0, Packet::Publish(Publish { retain: true, message, ..publish }));
-        broker.packet(0, Packet::PubRel(Ack::success(id(packet_id))));
+        broker.packet(0, pubrel(packet_id));
         broker.now = broker.now.plus_ms(1);
     }
-    // The crash came before the first was known to be everywhere.
+    // The crash came before the first was known to be everywhere, or before anything was retained.
+    for (stored, expected) in [(true, 2_u16), (false, 1)] {
+        let mut log = broker.log.clone();
+        log.retain(|record| match record {
+            Record::Delivered { message } => message.number != 1,
+            Record::Retained { .. } => stored,
+            _ => true,
+        });
+        let broker = Broker::recovered(durable(), &log);
+        let retained = broker.shard.snapshot().find_map(|record| match record {
+            Record::Retained { retained } => Some(retained.message.payload().to_vec()),
+            _ => None,
+        });
+        assert_eq!(retained, Some(expected.to_be_bytes().to_vec()));
+    }
+}
+
+/// What is owed at the start waits for the other shards, and goes out in its order.
+#[test]
+fn what_comes_again_keeps_its_order() {
+    let mut config = ShardConfig::new(HERE, two());
+    config.durable = true;
+    let topic = name(|name| two().topic(name.as_bytes()) == HERE);
+    let mut broker = Broker::recovered(config.clone(), &[]);
+    broker.told(ShardMsg::Announced);
+    broker.connect(0, &client_here(), 1000);
+    broker.packet(0, subscribe(&topic, QoS::AtLeastOnce));
+    for packet_id in [1_u16, 2, 3] {
+        let payload = packet_id.to_be_bytes();
+        let message = Message::new(&topic, &Properties::new(), &payload).expect("short");
+        let Packet::Publish(publish) = publish(&topic, QoS::ExactlyOnce, packet_id) else {
+            unreachable!()
+        };
+        broker.packet(0, Packet::Publish(Publish { message, ..publish }));
+        broker.packet(0, pubrel(packet_id));
+    }
     let mut log = broker.log;
-    log.retain(|record| !matches!(record, Record::Delivered { message } if message.number == 1));
-    let broker = Broker::recovered(durable(), &log);
-    let retained = broker.shard.snapshot().find_map(|record| match record {
-        Record::Retained { retained } => Some(retained.message.payload().to_vec()),
+    log.retain(|record| {
+        use Record::{Delivered, Enqueued, Sent};
+        !matches!(record, Delivered { .. } | Enqueued { .. } | Sent { .. })
+    });
+    let mut broker = Broker::recovered(config, &log);
+    broker.log.clear();
+    broker.told(ShardMsg::Announced);
+    let stored = broker.log.iter().filter_map(|record| match record {
+        Record::Enqueued { queued, .. } => Some(queued.message.payload().to_vec()),
         _ => None,
     });
-    assert_eq!(retained, Some(2_u16.to_be_bytes().to_vec()));
+    assert!(stored.eq([1_u16, 2, 3].map(|number| number.to_be_bytes().to_vec())));
+}
+
+/// A client whose socket has taken exactly what it said gets nothing more until it has room.
+#[test]
+fn a_socket_without_room_is_not_written_to() {
+    let hello = |broker: &mut Broker, slot, credit| {
+        broker.open(slot, credit);
+        let mut sent = 0;
+        for packet in [
+            Packet::Connect(Box::new(v5(&format!("c{slot}"), 0))),
+            subscribe("t", QoS::AtLeastOnce),
+            subscribe("$share/g/s", QoS::AtLeastOnce),
+        ] {
+            for effect in broker.effects(Input::Packet { conn: conn(slot), packet }) {
+                if let Effect::Send { frame, .. } = effect {
+                    sent += u32::try_from(frame.len()).expect("short");
+                }
+            }
+        }
+        sent
+    };
+    let exact = hello(&mut Broker::new(|_| {}), 0, 1 << 20);
+    for (credit, has_room) in [(exact, false), (exact + 1, true)] {
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+            let mut broker = Broker::new(|_| {});
+            hello(&mut broker, 0, credit);
+            hello(&mut broker, 1, 1 << 20);
+            broker.connect(2, "pub", 0);
+            let packet_id = u16::from(qos != QoS::AtMostOnce);
+            let sent = broker.packet(2, publish("s", qos, packet_id));
+            let member = if has_room { 0 } else { 1 };
+            assert_eq!(sent[0], format!("{member} PUBLISH s {packet_id}"));
+
+            let mut broker = Broker::new(|_| {});
+            hello(&mut broker, 0, credit);
+            broker.connect(2, "pub", 0);
+            let sent = broker.packet(2, publish("t", qos, packet_id));
+            let got = format!("0 PUBLISH t {packet_id}");
+            assert_eq!(sent.contains(&got), has_room);
+            if !has_room {
+                assert_eq!(broker.input(Input::Sent { conn: conn(0), bytes: 1 }), [got]);
+            }
+        }
+    }
 }
