@@ -9,7 +9,7 @@ use codec::{
 use session_core::{
     Answer, Authentication, Command, CommitSeq, ConnId, Effect, Event, Flight, Grants, Input,
     Limits, MsgId, Origin, Principal, QueueFull, Record, Rule, Shard, ShardConfig, ShardId,
-    ShardMap, ShardMsg, Ticket, Time, Transport,
+    ShardMap, ShardMsg, Ticket, Time, Transport, Violation,
 };
 
 const HERE: ShardId = ShardId(0);
@@ -324,6 +324,22 @@ fn a_queue_holds_as_many_bytes_as_it_may() {
     }
 }
 
+/// The oldest messages make room for one that fills the queue alone, and not for a larger one.
+#[test]
+fn a_message_as_large_as_the_queue_takes_it_alone() {
+    let size = message("t").size() as u64;
+    for (bytes_max, answer) in [(size, "1 PubAck 2"), (size - 1, "1 PubAck")] {
+        let mut broker = Broker::new(|limits| limits.session_queue_bytes_max = bytes_max);
+        broker.connect(0, "sub", 1000);
+        broker.packet(0, subscribe("#", QoS::AtLeastOnce));
+        broker.input(Input::Closed { conn: conn(0) });
+        broker.connect(1, "pub", 0);
+        broker.packet(1, publish("t", QoS::AtLeastOnce, 1));
+        let sent = broker.packet(1, publish("t", QoS::AtLeastOnce, 2));
+        assert_eq!(sent.last().map(String::as_str), Some(answer), "{sent:?}");
+    }
+}
+
 #[test]
 fn an_overflow_is_reported_once_until_the_queue_was_empty() {
     let mut broker = Broker::new(|limits| limits.session_queue_max = 2);
@@ -358,9 +374,8 @@ fn a_session_without_expiry_costs_no_record() {
     assert_eq!(broker.log, []);
 }
 
-/// A client whose Will is published because its connection is lost, and what that costs.
-fn lose_will(qos: QoS, retain: bool) -> Vec<String> {
-    let mut broker = Broker::durable();
+/// The records of a Will that is published because the connection is lost.
+fn lose_will(mut broker: Broker, qos: QoS, retain: bool) -> Vec<String> {
     let will = Will { qos, retain, delay_s: 0, message: message("will") };
     broker.connect_as(0, Connect { will: Some(Box::new(will)), ..v5("c", 0) });
     let closed = broker.input(Input::Closed { conn: conn(0) });
@@ -370,13 +385,15 @@ fn lose_will(qos: QoS, retain: bool) -> Vec<String> {
 /// Nobody would repeat a Will: the log has it until it is delivered, but for one that may be lost.
 #[test]
 fn a_will_is_logged_if_it_must_not_be_lost() {
-    assert_eq!(lose_will(QoS::AtMostOnce, false), [""; 0]);
+    assert_eq!(lose_will(Broker::durable(), QoS::AtMostOnce, false), [""; 0]);
     for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
-        assert_eq!(lose_will(qos, false), ["record Outgoing", "record Delivered"], "{qos:?}");
+        let records = ["record Outgoing", "record Delivered"];
+        assert_eq!(lose_will(Broker::durable(), qos, false), records, "{qos:?}");
+        assert_eq!(lose_will(Broker::new(|_| {}), qos, false), [""; 0], "{qos:?}, no log");
     }
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
         let records = ["record Outgoing", "record Retained", "record Delivered"];
-        assert_eq!(lose_will(qos, true), records, "{qos:?}");
+        assert_eq!(lose_will(Broker::durable(), qos, true), records, "{qos:?}");
     }
 }
 
@@ -496,32 +513,58 @@ fn a_publisher_that_is_held_up_is_not_silent() {
     assert_eq!(broker.input(Input::Tick), closed);
 }
 
+/// The length of a PUBLISH of this QoS to a client that takes packets up to a length, if it is sent.
+fn sent_to(packet_max: u32, qos: QoS, identifier: Option<u32>, aliases: u16) -> Option<u32> {
+    let mut broker = Broker::new(|_| {});
+    let limits = [Property::MaximumPacketSize(packet_max), Property::TopicAliasMaximum(aliases)];
+    broker.connect_as(0, Connect { properties: limits.into_iter().collect(), ..v5("c", 0) });
+    let Packet::Subscribe(mut subscribe) = subscribe("t", qos) else { unreachable!() };
+    subscribe.properties = identifier.map(Property::SubscriptionIdentifier).into_iter().collect();
+    broker.packet(0, Packet::Subscribe(subscribe));
+    broker.connect(1, "pub", 0);
+    let packet_id = u16::from(qos != QoS::AtMostOnce);
+    let Packet::Publish(publish) = publish("t", qos, packet_id) else { unreachable!() };
+    let message = Message::new("t", &Properties::new(), &[0; 100]).expect("short");
+    let packet = Packet::Publish(Publish { message, ..publish });
+    let effects = broker.effects(Input::Packet { conn: conn(1), packet });
+    effects.into_iter().find_map(|effect| match effect {
+        Effect::Send { conn, frame } if conn.slot == 0 => u32::try_from(frame.len()).ok(),
+        _ => None,
+    })
+}
+
 /// `[MQTT-3.1.2-24]` A packet as large as a client takes is sent.
 #[test]
 fn what_a_client_takes_is_judged_to_the_byte() {
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
-        let sent_to = |packet_max: u32| {
-            let mut broker = Broker::new(|_| {});
-            let limit = Property::MaximumPacketSize(packet_max);
-            broker
-                .connect_as(0, Connect { properties: [limit].into_iter().collect(), ..v5("c", 0) });
-            broker.packet(0, subscribe("t", qos));
-            broker.connect(1, "pub", 0);
-            let Packet::Publish(publish) = publish("t", qos, u16::from(qos != QoS::AtMostOnce))
-            else {
-                unreachable!()
-            };
-            let message = Message::new("t", &Properties::new(), &[0; 100]).expect("short");
-            let packet = Packet::Publish(Publish { message, ..publish });
-            let effects = broker.effects(Input::Packet { conn: conn(1), packet });
-            effects.into_iter().find_map(|effect| match effect {
-                Effect::Send { conn, frame } if conn.slot == 0 => u32::try_from(frame.len()).ok(),
-                _ => None,
-            })
-        };
-        let len = sent_to(1000).expect("it is far below");
-        assert_eq!((sent_to(len), sent_to(len - 1)), (Some(len), None), "{qos:?}");
+        for identifier in [None, Some(7)] {
+            let sent_to = |packet_max| sent_to(packet_max, qos, identifier, 0);
+            let len = sent_to(1000).expect("it is far below");
+            let sent = (sent_to(len), sent_to(len - 1));
+            assert_eq!(sent, (Some(len), None), "{qos:?} {identifier:?}");
+        }
     }
+}
+
+/// An alias that makes a packet too large is left out.
+#[test]
+fn a_topic_alias_is_given_where_there_is_room() {
+    let sent_to = |packet_max, aliases| sent_to(packet_max, QoS::AtLeastOnce, None, aliases);
+    let len = sent_to(1000, 0).expect("it is far below");
+    for (room, sent) in [(0, len), (2, len), (3, len + 3), (4, len + 3)] {
+        assert_eq!(sent_to(len + room, 5), Some(sent), "{room} bytes more");
+    }
+}
+
+/// A SUBSCRIBE waits for what was owed at the start, and not for what a slow link holds up later.
+#[test]
+fn a_subscribe_does_not_wait_for_a_slow_link() {
+    let mut broker = Broker::of_two(|limits| limits.link_in_flight_max = 1);
+    let here = name(|name| two().topic(name.as_bytes()) == HERE);
+    broker.connect(0, &client_here(), 0);
+    broker.packet(0, publish(&topic_elsewhere(), QoS::AtMostOnce, 0));
+    assert_eq!(broker.packet(0, publish(&here, QoS::AtLeastOnce, 1)), [""; 0], "it waits");
+    assert_eq!(broker.packet(0, subscribe(&here, QoS::AtMostOnce)), ["0 SubAck"]);
 }
 
 #[test]
@@ -713,4 +756,52 @@ fn a_socket_without_room_is_not_written_to() {
             }
         }
     }
+}
+
+#[test]
+fn a_violation_names_its_invariant() {
+    assert_eq!(Violation("this and that").to_string(), "broken invariant: this and that");
+}
+
+/// While a SUBSCRIBE waits for the topics' owners, nothing is sent that could overtake the retained
+/// messages which they have, whatever else happens.
+#[test]
+fn messages_wait_for_an_open_subscribe() {
+    let here = name(|name| two().topic(name.as_bytes()) == HERE);
+    let mut broker = Broker::of_two(|_| {});
+    broker.connect(0, &client_here(), 0);
+    broker.packet(0, subscribe(&here, QoS::AtLeastOnce));
+    let sent = broker.packet(0, publish(&here, QoS::AtLeastOnce, 1));
+    assert_eq!(sent, [format!("0 PUBLISH {here} 1"), "0 PubAck 1".into()]);
+
+    let packet = subscribe(&topic_elsewhere(), QoS::AtLeastOnce);
+    let effects = broker.effects(Input::Packet { conn: conn(0), packet });
+    let [Effect::Tell { msg, .. }] = &*effects else { panic!("{effects:?}") };
+    let ShardMsg::Subscribe { who, filter, request: Some(request), .. } = &**msg else {
+        panic!("{msg:?}")
+    };
+    assert_eq!(broker.packet(0, publish(&here, QoS::AtMostOnce, 0)), [""; 0]);
+    assert_eq!(broker.packet(0, publish(&here, QoS::AtLeastOnce, 2)), ["0 PubAck 2"]);
+    assert_eq!(broker.packet(0, puback(1)), [""; 0]);
+    let (filter, retained) = (filter.clone(), Vec::new());
+    let done = broker.told(ShardMsg::Done { who: *who, request: *request, filter, retained });
+    assert_eq!(done[0], "0 SubAck");
+    let rest = [format!("0 PUBLISH {here} 2"), format!("0 PUBLISH {here} 0")];
+    assert_eq!(done[1..], rest);
+}
+
+/// As many deliveries as one call may make are made by one, and answered.
+#[test]
+fn a_call_makes_all_deliveries_that_it_may() {
+    let mut broker = Broker::new(|limits| limits.deliveries_per_turn_max = 3);
+    for slot in 0..3 {
+        broker.connect(slot, &format!("c{slot}"), 0);
+        broker.packet(slot, subscribe("t", QoS::AtMostOnce));
+    }
+    broker.connect(3, "pub", 0);
+    let mut sent = broker.packet(3, publish("t", QoS::AtLeastOnce, 1));
+    assert_eq!(sent.pop().as_deref(), Some("3 PubAck 1"));
+    sent.sort();
+    assert_eq!(sent, ["0 PUBLISH t 0", "1 PUBLISH t 0", "2 PUBLISH t 0"]);
+    assert_eq!(broker.shard.next_timeout(), None, "nothing is left to be done");
 }
