@@ -2,7 +2,7 @@
 //! is said once.
 
 use codec::{
-    Ack, Connect, Disconnect, Frame, Message, Packet, PacketId, Properties, Property,
+    Ack, Auth, Connect, Disconnect, Frame, Message, Packet, PacketId, Properties, Property,
     ProtocolVersion, Publish, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
     Unsubscribe, Will,
 };
@@ -609,29 +609,75 @@ fn a_publisher_waits_until_half_of_its_publishes_are_acknowledged() {
     }
 }
 
+/// A broker that asks who its clients are.
+fn asking() -> Broker {
+    let mut config = ShardConfig::new(HERE, ShardMap::new(1, 2));
+    config.authentication = Authentication::Ask;
+    Broker::recovered(config, &[])
+}
+
+/// The outside has no objection; its tickets count from 1.
+fn accept(broker: &mut Broker, ticket: u64, grants: Grants) -> Vec<String> {
+    let principal = Principal { name: None, grants, expires: None };
+    let answer = Box::new(Answer::Accept { principal, data: None });
+    broker.input(Input::Answer { ticket: Ticket(ticket), answer })
+}
+
 /// Rights may have changed while a client was away: it keeps the subscriptions that it may have.
 #[test]
 fn a_returning_client_loses_what_it_may_no_longer_read() {
-    let mut config = ShardConfig::new(HERE, ShardMap::new(1, 2));
-    config.authentication = Authentication::Ask;
-    let mut broker = Broker::recovered(config, &[]);
-    let connect = |broker: &mut Broker, slot, grants| {
-        broker.connect(slot, "c", 1000);
-        let principal = Principal { name: None, grants, expires: None };
-        let answer = Box::new(Answer::Accept { principal, data: None });
-        broker.input(Input::Answer { ticket: Ticket(u64::from(slot)), answer });
-    };
-    connect(&mut broker, 1, Grants::All);
+    let mut broker = asking();
+    broker.connect(1, "c", 1000);
+    accept(&mut broker, 1, Grants::All);
     for filter in ["a", "b", "$share/g/a", "$share/g/b"] {
         broker.packet(1, subscribe(filter, QoS::AtMostOnce));
     }
     broker.input(Input::Closed { conn: conn(1) });
+    broker.connect(2, "c", 1000);
     let (filter, qos_max) = ("a".into(), QoS::ExactlyOnce);
     let rule = Rule { allow: true, action: None, filter, qos_max, retain: true };
-    connect(&mut broker, 2, Grants::Rules(vec![rule].into()));
+    accept(&mut broker, 2, Grants::Rules(vec![rule].into()));
     assert_eq!(broker.shard.view().subscriptions(), 2);
     let all = broker.packet(2, publish("a", QoS::AtMostOnce, 0));
     assert_eq!(all, ["2 PUBLISH a 0", "2 PUBLISH a 0"], "one by each subscription");
+}
+
+#[test]
+fn whoever_comes_and_goes_is_noted() {
+    let mut broker = Broker::new(|_| {});
+    assert_eq!(broker.connect(0, "c", 0), ["0 ConnAck", "note: connected"]);
+    assert_eq!(broker.input(Input::Closed { conn: conn(0) }), ["note: \"c\" gone"]);
+}
+
+/// A client that does not take the AUTH that it needs is told so in the way of its state.
+#[test]
+fn an_auth_that_is_too_large_ends_the_connection() {
+    let method = || Property::AuthenticationMethod("m".into());
+    let auth = |reason| {
+        Packet::Auth(Box::new(Auth { reason, properties: [method()].into_iter().collect() }))
+    };
+    let too_large = || {
+        let data = Some(vec![0; 100].into());
+        Box::new(Answer::Continue { data })
+    };
+    let hello = |broker: &mut Broker| {
+        let properties = [Property::MaximumPacketSize(50), method()].into_iter().collect();
+        broker.connect_as(0, Connect { properties, ..v5("c", 0) });
+    };
+    let gone = ["0 closed Refused(PacketTooLarge)", "note: \"c\" gone"];
+
+    let mut broker = asking();
+    hello(&mut broker);
+    let sent = broker.input(Input::Answer { ticket: Ticket(1), answer: too_large() });
+    assert_eq!(sent[..2], ["0 ConnAck", "0 closed Refused(PacketTooLarge)"]);
+
+    let mut broker = asking();
+    hello(&mut broker);
+    accept(&mut broker, 1, Grants::All);
+    broker.packet(0, auth(ReasonCode::ReAuthenticate));
+    let sent = broker.input(Input::Answer { ticket: Ticket(2), answer: too_large() });
+    assert_eq!(sent[..1], ["0 Disconnect"]);
+    assert_eq!(sent[1..], gone);
 }
 
 /// U5-3.14.2.2.2-b forbids to prolong a session that ends with its connection, and nothing else.
