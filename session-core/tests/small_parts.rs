@@ -407,11 +407,13 @@ fn only_what_may_come_again_is_remembered() {
         broker.connect(1, "pub", expiry_s);
         broker.packet(1, publish("t", QoS::ExactlyOnce, 1));
         broker.packet(1, pubrel(1));
-        let sources = broker.log.iter().filter_map(|record| match record {
-            Record::Enqueued { source, .. } => Some(source.is_some()),
+        let stored = broker.log.iter().filter_map(|record| match record {
+            Record::Enqueued { queued, source, .. } => {
+                Some((source.is_some(), queued.extra.is_some()))
+            }
             _ => None,
         });
-        assert!(sources.eq([remembered]), "{:#?}", broker.log);
+        assert!(stored.eq([(remembered, false)]), "{:#?}", broker.log);
     }
 }
 
@@ -544,6 +546,25 @@ fn what_a_client_takes_is_judged_to_the_byte() {
             assert_eq!(sent, (Some(len), None), "{qos:?} {identifier:?}");
         }
     }
+}
+
+/// What CONNACK has to say cannot be left out.
+#[test]
+fn a_connack_may_be_as_large_as_a_client_takes() {
+    let sent_to = |packet_max| {
+        let mut broker = Broker::new(|_| {});
+        let limit = Property::MaximumPacketSize(packet_max);
+        let connect = Connect { properties: [limit].into_iter().collect(), ..v5("c", 0) };
+        broker.open(0, 1 << 20);
+        let packet = Packet::Connect(Box::new(connect));
+        let effects = broker.effects(Input::Packet { conn: conn(0), packet });
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Send { frame, .. } => u32::try_from(frame.len()).ok(),
+            _ => None,
+        })
+    };
+    let len = sent_to(1000).expect("it is far below");
+    assert_eq!((sent_to(len), sent_to(len - 1)), (Some(len), None));
 }
 
 /// An alias that makes a packet too large is left out.
