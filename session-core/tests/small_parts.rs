@@ -872,3 +872,42 @@ fn a_call_makes_all_deliveries_that_it_may() {
     assert_eq!(sent, ["0 PUBLISH t 0", "1 PUBLISH t 0", "2 PUBLISH t 0"]);
     assert_eq!(broker.shard.next_timeout(), None, "nothing is left to be done");
 }
+
+/// Whoever was connected when the broker died is absent from its return on.
+#[test]
+fn a_session_ends_after_a_crash_too() {
+    let mut broker = Broker::durable();
+    broker.connect(0, "c", 1000);
+    broker.connect(1, "d", u32::MAX);
+    let mut broker = Broker::recovered(durable(), &broker.log);
+    broker.sync();
+    let ends = broker.now.plus_s(1000);
+    assert_eq!(broker.shard.next_timeout(), Some(ends));
+    broker.now = ends;
+    broker.input(Input::Tick);
+    assert!(broker.shard.view().clients().eq([("d", false)]));
+}
+
+/// What another shard owes since before a crash goes to nobody who subscribes after it.
+#[test]
+fn a_subscribe_waits_for_the_other_shards_to_start() {
+    let here = name(|name| two().topic(name.as_bytes()) == HERE);
+    let mut broker = Broker::starting(|_| {});
+    broker.connect(0, &client_here(), 0);
+    assert_eq!(broker.packet(0, subscribe(&here, QoS::AtMostOnce)), [""; 0]);
+    assert_eq!(broker.told(ShardMsg::Announced), ["0 SubAck"]);
+}
+
+/// A Clean Start ends the earlier session and the delay of its Will: nothing is logged of a delay.
+#[test]
+fn a_clean_start_costs_four_records() {
+    let mut broker = Broker::durable();
+    let will = Will { qos: QoS::AtMostOnce, retain: false, delay_s: 5, message: message("will") };
+    broker.connect_as(0, Connect { will: Some(Box::new(will)), ..v5("c", 1000) });
+    broker.sync();
+    let effects = broker.connect_as(1, Connect { clean_start: true, ..v5("c", 1000) });
+    let records = effects.into_iter().filter(|effect| effect.starts_with("record"));
+    assert!(
+        records.eq(["Detached", "WillSet", "Ended", "Session"].map(|one| format!("record {one}")))
+    );
+}
