@@ -663,6 +663,19 @@ fn a_returning_client_loses_what_it_may_no_longer_read() {
     assert_eq!(all, ["2 PUBLISH a 0", "2 PUBLISH a 0"], "one by each subscription");
 }
 
+/// Questions about others stay open when a client does not wait for its answer.
+#[test]
+fn an_answer_finds_its_client() {
+    let mut broker = asking();
+    for slot in [1, 2] {
+        broker.connect(slot, &format!("c{slot}"), 0);
+    }
+    broker.input(Input::Closed { conn: conn(1) });
+    assert_eq!(accept(&mut broker, 1, Grants::All), [""; 0]);
+    let connected = ["2 ConnAck", "note: connected", "2 resumed"];
+    assert_eq!(accept(&mut broker, 2, Grants::All), connected);
+}
+
 #[test]
 fn whoever_comes_and_goes_is_noted() {
     let mut broker = Broker::new(|_| {});
