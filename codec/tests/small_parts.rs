@@ -1,8 +1,8 @@
 //! Small parts that larger tests pass by.
 
 use codec::{
-    Auth, Frame, Message, Packet, PacketType, Properties, Property, PropertyId, ProtocolVersion,
-    ReasonCode, Sender,
+    Auth, Frame, Framer, Message, Packet, PacketType, Properties, Property, PropertyId,
+    ProtocolVersion, ReasonCode, Role, Sender,
 };
 
 /// The longest string or Binary Data, bytes.
@@ -84,4 +84,17 @@ fn no_frame_is_empty_and_a_message_shows_its_topic() {
     assert!(!Frame::PingResp.is_empty());
     let message = Message::new("some/topic", &Properties::new(), b"").expect("short");
     assert!(format!("{message:?}").contains("some/topic"));
+}
+
+/// 3.1 gives the flags of a CONNECT no meaning. Who sends a second one breaks another rule, and is told
+/// that one.
+#[test]
+fn the_flags_of_a_31_connect_mean_nothing() {
+    let body = b"\x0F\0\x06MQIsdp\x03\x02\0\0\0\x01c";
+    let mut framer = Framer::new(Role::Server, u32::MAX, u32::MAX);
+    for first in [0x10, 0x1F, 0x1F] {
+        let bytes = [&[first], &body[..]].concat();
+        let packet = framer.decode(&mut &*bytes);
+        assert!(matches!(packet, Ok(Some(Packet::Connect(_)))), "{packet:?}");
+    }
 }
