@@ -222,6 +222,7 @@ fn show(effect: &Effect) -> String {
             Event::SlowConsumer { .. } => "note: slow".into(),
             Event::Connected { .. } => "note: connected".into(),
             Event::Disconnected { client_id, .. } => format!("note: {client_id:?} gone"),
+            other => format!("note: {other:?}"),
         },
         Effect::Reply { reply, .. } => format!("reply {reply:?}"),
         Effect::Tell { msg, .. } => match &**msg {

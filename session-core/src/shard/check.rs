@@ -211,7 +211,14 @@ mod tests {
 
     use codec::{Connect, Message, Packet, PacketId, Properties, Publish, QoS, Subscribe};
 
-    use super::*;
+    use super::{
+        super::{
+            msg::{SessionRef, Target},
+            session::Ids,
+            subscribe::Waiter,
+        },
+        *,
+    };
     use crate::{
         CommitSeq, ConnId, Effect, Input, Origin, ShardConfig, ShardId, ShardMap, Time, Transport,
     };
@@ -357,6 +364,15 @@ mod tests {
                 s.by_client.insert("ghost".into(), id);
             }),
             ("subscriptions equal a recount", |s| s.subscriptions = 0),
+            ("an answered SUBSCRIBE does not wait", |s| {
+                let answered = Waiter::answered(CONN, s.by_client["c"]);
+                s.waiters.insert(9, answered);
+            }),
+            ("the scratch list is empty between calls", |s| {
+                let who = SessionRef { shard: ShardId(0), session: s.by_client["c"] };
+                let (qos, ids) = (QoS::AtMostOnce, Ids::None);
+                s.scratch.push(Target { who, qos, retain: false, ids, share: None });
+            }),
             ("retained messages equal a recount", |s| s.retained_count = 0),
             ("the expiry of a retained message is armed", |s| {
                 let expiry = Properties::from_iter([codec::Property::MessageExpiryInterval(1)]);

@@ -34,6 +34,13 @@ impl Waiter {
     pub(super) const fn is_open(&self) -> bool {
         self.answers > 0
     }
+
+    /// One whose answers have all come, which should not be there.
+    #[cfg(test)]
+    pub(super) fn answered(conn: ConnId, session: SessionId) -> Self {
+        let packet_id = PacketId::new(1).unwrap();
+        Self { conn, session, packet_id, subscribe: true, reasons: Vec::new(), answers: 0 }
+    }
 }
 
 impl Shard {
