@@ -57,6 +57,11 @@ struct Arguments {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 
+    /// Numbers of publishers with which the throughput is measured, separated by commas
+    #[arg(long, value_delimiter = ',', default_value = "1,10,100",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    publishers: Vec<u16>,
+
     /// Messages in each measured run of the throughput, about
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
     messages: u64,

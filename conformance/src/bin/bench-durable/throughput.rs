@@ -28,7 +28,7 @@ pub(crate) fn table(bench: &mut Bench) -> Result<()> {
          | publishers | broker | messages/s | CPU us/message | bytes written/message |\n\
          |--:|---|--:|--:|--:|"
     );
-    for publishers in [1, 10, 100] {
+    for publishers in bench.arguments.publishers.clone().into_iter().map(usize::from) {
         let rows = bench.rounds(Contender::value_variants(), |bench, contender| {
             measure(bench, contender, publishers, in_flight)
         })?;

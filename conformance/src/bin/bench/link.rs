@@ -3,7 +3,8 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use socket2::{Domain, Socket, Type};
@@ -69,6 +70,21 @@ impl Link {
         }
         self.out.clear();
         self.sent = 0;
+    }
+
+    /// Waits until the broker has read everything, while nothing else is to come; whether it has.
+    pub(crate) fn ping(&mut self, patience: Duration) -> bool {
+        let (deadline, mut is_answered) = (Instant::now() + patience, false);
+        let mut buffer = [0; 16];
+        self.out.extend(packet::PINGREQ);
+        while !is_answered && !self.is_closed && Instant::now() < deadline {
+            self.flush();
+            self.read(&mut buffer, |first, _, _| is_answered |= first == packet::PINGRESP[0]);
+            if !is_answered {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        is_answered
     }
 
     /// Reads all that is there, through the shared `buffer`, and hands packets to `take`, which

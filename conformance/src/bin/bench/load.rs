@@ -12,6 +12,8 @@ use crate::packet::{self, Template};
 
 /// Without any progress for so long, what has not come counts as lost.
 const STALL: Duration = Duration::from_secs(10);
+/// So long, a subscriber that leaves waits for the broker to have read everything.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes that a publisher prepares for one write.
 const BATCH_BYTES: usize = 32 * 1024;
 
@@ -186,11 +188,16 @@ impl Load {
         times.flat_map(|times| &times.took).copied()
     }
 
-    /// Has all subscribers leave: what is published from now on waits for them.
+    /// Has all subscribers leave, once the broker has read their acknowledgements: what is published
+    /// from now on waits for them.
     pub(crate) fn leave(&mut self) -> Absent {
         self.groups.iter_mut().for_each(|group| group.subscribers = 0..0);
         let mut absent = Absent(self.subscribers.drain(..).collect());
         for subscriber in &mut absent.0 {
+            // mosquitto is thousands of them behind, and would deliver those messages again.
+            if !subscriber.link.ping(PATIENCE) {
+                self.broken += 1;
+            }
             subscriber.link.is_closed = true;
             // If the broker has closed it meanwhile, that is all the same.
             let _ = subscriber.link.stream.shutdown(Shutdown::Both);

@@ -9,6 +9,7 @@
 #[allow(dead_code, reason = "the other benchmark uses the rest")]
 mod broker;
 mod ledger;
+#[allow(dead_code, reason = "the other benchmark uses the rest")]
 mod link;
 #[allow(dead_code, reason = "the other benchmark uses the rest")]
 mod load;
