@@ -11,6 +11,7 @@ mod node;
 mod op;
 mod oracle;
 mod paper;
+mod power;
 mod setup;
 mod step;
 
