@@ -68,8 +68,14 @@ fn measure(bench: &mut Bench, contender: Contender, backlog: u64) -> Result<Vec<
     let absent = load.leave();
     phases.push(pinging(&broker, "queueing", || _ = load.run(backlog / PUBLISHERS))?);
     if !contender.is_ours() {
-        broker.signal(Signal::USR1)?;
-        phases.push(pinging(&broker, "saving", || thread::sleep(short))?);
+        let mut sent = Ok(());
+        phases.push(pinging(&broker, "saving", || {
+            // So that the first pings have been answered: while it saves it takes no connection.
+            thread::sleep(Duration::from_millis(20));
+            sent = broker.signal(Signal::USR1);
+            thread::sleep(short);
+        })?);
+        sent?;
     }
     load.resume(broker.address, absent)?;
     phases.push(pinging(&broker, "draining", || _ = load.run(0))?);
