@@ -1,13 +1,16 @@
 //! The gate: nothing leaves a shard that depends on a record which is not durable, and a shard
 //! that is rebuilt from any prefix of its log owes nobody anything.
 
+use std::collections::VecDeque;
+
 use codec::{
     Ack, Connect, Disconnect, Frame, Message, Packet, PacketId, Properties, Property,
     ProtocolVersion, Publish, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
 };
 use session_core::{
-    CommitSeq, ConnId, Effect, Input, Origin, Record, Shard, ShardConfig, ShardId, ShardMap, Time,
-    Transport,
+    CommitSeq, ConnId, Effect, Flight, Input, MsgId, Origin, Publication, Record, SessionId,
+    SessionRef, Shard, ShardConfig, ShardId, ShardMap, ShardMsg, Subscription, Time, Transport,
+    repartition, topic_mark,
 };
 
 /// A durable shard, its log, and what left it.
@@ -313,4 +316,111 @@ fn a_log_that_lost_records_makes_a_sound_shard() {
 /// then.
 fn cuts(len: usize) -> impl Iterator<Item = (usize, usize, usize)> {
     (0..=len).flat_map(|end| (0..end).flat_map(move |to| (0..to).map(move |from| (from, to, end))))
+}
+
+/// What one shard named is owed by two after a change of the map: what one of them has done with tells
+/// nothing about the other's. A session forgot that it had the first message when it got the second.
+#[test]
+fn names_that_were_dealt_to_two_shards_are_kept_apart() {
+    let map = ShardMap::new(2, 1);
+    let named = |shard: u16, prefix: &str| {
+        let mut names = (0..).map(|number| format!("{prefix}{number}"));
+        names.find(|name| map.session(name) == ShardId(shard)).expect("names are spread")
+    };
+    let owner = map.topic(b"t2").0;
+    let clients = [named(1 - owner, "p"), named(owner, "q"), named(owner, "s")];
+    let ids = [0, 1, 2].map(|slot| SessionId::new(slot, 0));
+    let mut log: Vec<Record> = clients
+        .iter()
+        .zip(ids)
+        .map(|(client_id, session)| Record::Session {
+            session,
+            client_id: client_id.as_str().into(),
+            expiry_s: u32::MAX,
+        })
+        .collect();
+    let options = SubscriptionOptions { qos: QoS::ExactlyOnce, ..Default::default() };
+    let subscription = Subscription { options, id: 0 };
+    log.push(Record::Subscribed { session: ids[2], filter: "#".into(), subscription });
+    for (number, publisher) in (1..).zip(&ids[..2]) {
+        let topic = format!("t{number}");
+        let message = Message::new(&topic, &Properties::new(), &[number]).expect("short");
+        let publisher = SessionRef { shard: ShardId(0), session: *publisher };
+        let publication = Publication {
+            message,
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            at: Time(0),
+            publisher: Some(publisher),
+            origin: ShardId(0),
+            flight: Flight::Unwatched,
+        };
+        let message = MsgId { epoch: 0, shard: ShardId(0), number: number.into() };
+        log.push(Record::Outgoing { message, publication: Box::new(publication) });
+    }
+    // The subscriber has the first one.
+    let first = MsgId { epoch: 0, shard: ShardId(0), number: 1 };
+    log.push(Record::Seen { session: ids[2], message: first, topic: topic_mark(b"t1") });
+
+    let mut before = Shard::new(config());
+    log.into_iter().for_each(|record| before.recover(record));
+    let mut under_way: VecDeque<(ShardId, ShardId, Box<ShardMsg>)> = VecDeque::new();
+    let mut stored = Vec::new();
+    let mut shards: Vec<Shard> = map
+        .all()
+        .zip(repartition(&[before], map))
+        .map(|(id, log)| {
+            let mut config = ShardConfig::new(id, map);
+            config.durable = true;
+            let mut shard = Shard::new(config);
+            log.into_iter().for_each(|record| shard.recover(record));
+            shard
+        })
+        .collect();
+    let mut carry_out = |shards: &mut [Shard], from: ShardId, mut effects: Vec<Effect>| {
+        let mut tells = Vec::new();
+        while !effects.is_empty() {
+            let mut persisted = false;
+            for effect in std::mem::take(&mut effects) {
+                match effect {
+                    Effect::Persist { record, .. } => {
+                        persisted = true;
+                        if let Record::Enqueued { queued, .. } = *record {
+                            stored.push(queued.message.payload().to_vec());
+                        }
+                    }
+                    Effect::Tell { to, msg } => tells.push((from, to, msg)),
+                    _ => {}
+                }
+            }
+            if persisted {
+                let input = Input::Persisted { through: CommitSeq(u64::MAX) };
+                shards[usize::from(from.0)].handle(Time(0), input, &mut effects);
+            }
+        }
+        tells
+    };
+    for id in map.all() {
+        let mut effects = Vec::new();
+        shards[usize::from(id.0)].start(Time(0), &mut effects);
+        under_way.extend(carry_out(&mut shards, id, effects));
+    }
+    // The first message comes behind everything else.
+    let is_first = |msg: &ShardMsg| match msg {
+        ShardMsg::Publish(publication) => publication.message.payload() == [1],
+        ShardMsg::Deliver(delivery) => delivery.publication.message.payload() == [1],
+        _ => false,
+    };
+    let mut late = VecDeque::new();
+    while let Some((from, to, msg)) = under_way.pop_front().or_else(|| late.pop_front()) {
+        if is_first(&msg) && !under_way.is_empty() {
+            late.push_back((from, to, msg));
+            continue;
+        }
+        let mut effects = Vec::new();
+        shards[usize::from(to.0)].handle(Time(0), Input::Told { from, msg }, &mut effects);
+        under_way.extend(carry_out(&mut shards, to, effects));
+    }
+    // [MQTT-4.3.3-10]
+    assert_eq!(stored, [vec![2]], "the first message came again");
 }

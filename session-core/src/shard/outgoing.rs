@@ -118,8 +118,13 @@ impl Shard {
         self.publish(cx, publication);
     }
 
-    /// The lowest number of an epoch and shard that a crash would bring again.
+    /// The lowest number of an epoch and shard that a crash would bring again. What was named before a
+    /// change of the map may be owed by several shards, of which none knows what the others still owe:
+    /// then it is the lowest that there is.
     fn outgoing_floor(&self, of: MsgId) -> u64 {
+        if (of.epoch, of.shard) != (self.epoch, self.config.id) {
+            return 1;
+        }
         let mut all = self.outgoing.range(MsgId { number: 0, ..of }..=of);
         all.find(|(_, one)| one.logged).map_or(of.number, |(lowest, _)| lowest.number)
     }
