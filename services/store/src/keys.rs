@@ -61,44 +61,50 @@ pub(crate) const CHECKPOINT: [u8; 2] = [kind::META, 3];
 
 /// A row that a session has one of, or the beginning of the rows that it has many of.
 pub(crate) fn of(kind: u8, sid: Sid) -> Vec<u8> {
-    let mut key = Vec::with_capacity(24);
+    longer(kind, sid, 0)
+}
+
+/// The beginning of a key, with room for exactly so many more bytes: what is kept is never too large.
+fn longer(kind: u8, sid: Sid, more: usize) -> Vec<u8> {
+    let mut key = Vec::with_capacity(more.saturating_add(9));
     key.u8(kind);
     key.u64(sid.0);
     key
 }
 
 pub(crate) fn subscription(sid: Sid, filter: &str) -> Vec<u8> {
-    let mut key = of(kind::SUBSCRIPTION, sid);
+    let mut key = longer(kind::SUBSCRIPTION, sid, filter.len());
     key.extend_from_slice(filter.as_bytes());
     key
 }
 
 pub(crate) fn exchange(sid: Sid, packet_id: PacketId) -> Vec<u8> {
-    let mut key = of(kind::EXCHANGE, sid);
+    let mut key = longer(kind::EXCHANGE, sid, 2);
     key.u16(packet_id.get());
     key
 }
 
 pub(crate) fn queued(sid: Sid, number: u64) -> Vec<u8> {
-    let mut key = of(kind::QUEUED, sid);
+    let mut key = longer(kind::QUEUED, sid, 8);
     key.u64(number);
     key
 }
 
 pub(crate) fn seen(sid: Sid, message: MsgId) -> Vec<u8> {
-    let mut key = of(kind::SEEN, sid);
+    let mut key = longer(kind::SEEN, sid, 14);
     put_message(&mut key, message);
     key
 }
 
 pub(crate) fn held(sid: Sid, packet_id: PacketId) -> Vec<u8> {
-    let mut key = of(kind::HELD, sid);
+    let mut key = longer(kind::HELD, sid, 2);
     key.u16(packet_id.get());
     key
 }
 
 pub(crate) fn outgoing(shard: ShardId, message: MsgId) -> Vec<u8> {
-    let mut key = vec![kind::OUTGOING];
+    let mut key = Vec::with_capacity(17);
+    key.u8(kind::OUTGOING);
     key.u16(shard.0);
     put_message(&mut key, message);
     key

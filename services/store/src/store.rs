@@ -1,8 +1,8 @@
 //! The store of a running broker: the thread that writes, and those that help it.
 //!
 //! The writer takes what all shards have to say since it last looked, writes it as one frame, makes
-//! that durable by one sync, and tells each shard how far its log is durable. Reading backlogs and
-//! writing tables is left to two other threads, so that neither holds up an acknowledgement.
+//! that durable by one sync, and tells each shard how far its log is durable. Reading backlogs, writing
+//! tables and giving room back is left to other threads, so that none of it holds up an acknowledgement.
 
 use std::{
     collections::BTreeMap,

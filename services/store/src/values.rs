@@ -178,7 +178,8 @@ pub(crate) fn decode_subscription(bytes: &[u8]) -> Option<Subscription> {
 /// its own.
 pub(crate) fn encode_queued(of: &Queued, body: Option<u64>) -> Vec<u8> {
     let size = body.map_or(of.message.size(), |_| 8);
-    let mut out = Vec::with_capacity(size.saturating_add(32));
+    // Exact for nearly all: what is kept would be copied if it were too large.
+    let mut out = Vec::with_capacity(size.saturating_add(17));
     let extra = of.extra.as_deref();
     let share = extra.and_then(|extra| extra.share.as_ref());
     let extra_flag = if extra.is_some() { EXTRA } else { 0 };
@@ -252,7 +253,8 @@ pub(crate) fn decode_queued(
 
 /// Without its flight, which a crash ends, and its origin, which is its shard.
 pub(crate) fn encode_publication(of: &Publication) -> Vec<u8> {
-    let mut out = Vec::with_capacity(of.message.size().saturating_add(19));
+    let room = if of.publisher.is_some() { 19 } else { 9 };
+    let mut out = Vec::with_capacity(of.message.size().saturating_add(room));
     let publisher = if of.publisher.is_some() { PUBLISHER } else { 0 };
     out.u8(flags(of.qos, of.retain) | publisher);
     out.u64(of.at.0);
