@@ -260,6 +260,12 @@ impl<F: Files> Reading<'_, F> {
                 self.found.losses.push(Loss { what });
                 scan.first
             }
+            // The segment behind a checkpoint is there before the checkpoint is.
+            None if oldest > 1 => {
+                let what = format!("segment {oldest} and all behind it are missing");
+                self.found.losses.push(Loss { what });
+                1
+            }
             None => 1,
         };
         let mut torn = false;

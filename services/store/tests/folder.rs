@@ -200,6 +200,25 @@ fn a_damaged_table_is_named_and_the_rest_is_read() {
     assert_eq!(topics(&open(folder.path()).expect("it starts").recovered), COUNT);
 }
 
+/// A log that somebody removed is missed.
+#[test]
+fn a_missing_log_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, news) = start(open(folder.path()).expect("a new directory"));
+    let mut log = store.log(SHARD);
+    log.append(retained("old"));
+    log.commit(CommitSeq(1));
+    assert!(matches!(next(&news), News::Persisted(..)));
+    drop(log);
+    store.stop();
+    for file in fs::read_dir(folder.path().join("log")).expect("the log") {
+        fs::remove_file(file.expect("a file").path()).expect("it is removed");
+    }
+    let opened = open(folder.path()).expect("it starts");
+    assert_eq!(topics(&opened.recovered), 1, "the tables are there");
+    assert_eq!(opened.recovered.losses, ["segment 2 and all behind it are missing"]);
+}
+
 /// Nothing of the tables can be read: they are set aside as a whole, and the log is read all the same.
 #[test]
 fn tables_that_cannot_be_opened_are_set_aside() {
