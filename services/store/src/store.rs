@@ -213,6 +213,7 @@ impl Opened {
             told: BTreeMap::new(),
             loads: Vec::new(),
             is_full: false,
+            is_stuck: false,
             looked: None,
             unsynced_since: None,
         };
@@ -290,6 +291,8 @@ struct Writer {
     told: BTreeMap<ShardId, CommitSeq>,
     loads: Vec<(ShardId, Load)>,
     is_full: bool,
+    /// What was gathered could not be written for want of room.
+    is_stuck: bool,
     /// When the room on the disk was looked at.
     looked: Option<Instant>,
     /// When the oldest change was written that is not durable.
@@ -385,8 +388,9 @@ impl Writer {
             }
         };
         match self.book.write(sync) {
-            Ok(()) => {}
+            Ok(()) => self.is_stuck = false,
             Err(error) if error.is_full() => {
+                self.is_stuck = true;
                 self.set_full(true);
                 return Ok(());
             }
@@ -441,7 +445,8 @@ impl Writer {
         // A full disk counts as free again when there is more room than at its limit.
         let wanted = if self.is_full { reserve.saturating_add(reserve / 4) } else { reserve };
         match (self.options.room)(&self.path) {
-            Ok(free) => self.set_full(free < wanted),
+            // While something could not be written there is no room, whatever the file system says.
+            Ok(free) => self.set_full(free < wanted || self.is_stuck),
             Err(error) => {
                 let what = format!("cannot find out how much room {} has", self.path.display());
                 (self.sink)(News::Trouble(format!("{what}: {error}")));
@@ -510,9 +515,12 @@ impl Chores {
         for chore in chores {
             match chore {
                 Chore::Flush(flush) => {
+                    let mut is_told = false;
                     while let Err(error) = flush.run(&self.rows) {
                         // The log has it all: nothing is lost, but it cannot be shortened.
-                        (self.sink)(News::Trouble(error.to_string()));
+                        if !std::mem::replace(&mut is_told, true) {
+                            (self.sink)(News::Trouble(error.to_string()));
+                        }
                         thread::sleep(PATIENCE);
                         if self.stopping.load(Ordering::Relaxed) {
                             return;
