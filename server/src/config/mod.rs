@@ -59,7 +59,7 @@ impl Default for StoreConfig {
             durability: Mode::Sync,
             interval_ms: 1000,
             repair: Repair::Quarantine,
-            reserve_bytes: 32 * 1024 * 1024,
+            reserve_bytes: 128 * 1024 * 1024,
             faults: Faults::default(),
         }
     }

@@ -67,7 +67,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// A store that syncs before it acknowledges, quarantines damage, leaves 32 MiB free, and keeps
+    /// A store that syncs before it acknowledges, quarantines damage, leaves 128 MiB free, and keeps
     /// 12 MiB of changes in memory.
     pub fn new(map: ShardMap, topic_levels: u8) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl Options {
             topic_levels,
             durability: Durability::Sync,
             repair: Repair::Quarantine,
-            reserve_bytes: 32 * 1024 * 1024,
+            reserve_bytes: 128 * 1024 * 1024,
             room: free_bytes,
             faults: Faults::default(),
             layer_bytes: 12 * 1024 * 1024,
@@ -215,6 +215,7 @@ impl Opened {
             is_full: false,
             is_stuck: false,
             looked: None,
+            unlooked_bytes: 0,
             unsynced_since: None,
         };
         spawn("store-writer", Box::new(move || writer.run()))?;
@@ -295,6 +296,8 @@ struct Writer {
     is_stuck: bool,
     /// When the room on the disk was looked at.
     looked: Option<Instant>,
+    /// Bytes written since.
+    unlooked_bytes: u64,
     /// When the oldest change was written that is not durable.
     unsynced_since: Option<Instant>,
 }
@@ -437,11 +440,15 @@ impl Writer {
     /// Finds out now and then whether there is room for more messages. What clients acknowledge and
     /// what ends is written all the same, into what is kept free for it.
     fn look_at_room(&mut self) {
-        if self.looked.is_some_and(|looked| looked.elapsed() < PATIENCE) {
+        let reserve = self.options.reserve_bytes;
+        self.unlooked_bytes = self.unlooked_bytes.saturating_add(self.book.pending_bytes() as u64);
+        // Neither for long nor for much: a fast writer would be through the reserve.
+        let is_recent = self.looked.is_some_and(|looked| looked.elapsed() < PATIENCE);
+        if is_recent && self.unlooked_bytes < reserve / 16 {
             return;
         }
         self.looked = Some(Instant::now());
-        let reserve = self.options.reserve_bytes;
+        self.unlooked_bytes = 0;
         // A full disk counts as free again when there is more room than at its limit.
         let wanted = if self.is_full { reserve.saturating_add(reserve / 4) } else { reserve };
         match (self.options.room)(&self.path) {
