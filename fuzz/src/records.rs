@@ -57,16 +57,10 @@ pub fn records(data: &[u8]) {
     assert_eq!(World::new(again).live(), told, "a snapshot stands for the log");
 }
 
-fn shard() -> Shard {
+fn recover(log: Vec<Record>) -> Shard {
     let mut config = ShardConfig::new(ShardId(0), ShardMap::new(1, 2));
     config.durable = true;
-    Shard::new(config)
-}
-
-fn recover(log: Vec<Record>) -> Shard {
-    let mut shard = shard();
-    log.into_iter().for_each(|record| shard.recover(record));
-    shard
+    Shard::recovered(config, log)
 }
 
 /// A shard and its clients, all on a disk that is never late.
@@ -211,7 +205,7 @@ fn answer(packet: &mut Packet) -> Option<Packet> {
 /// them.
 fn session_ids() -> Vec<SessionId> {
     let mut names = BTreeSet::new();
-    let mut world = World::new(shard());
+    let mut world = World::new(recover(Vec::new()));
     for epoch in 0..2 {
         for (slot, client_id) in (0..).zip(CLIENTS) {
             world.connect(ConnId { slot, epoch }, client_id);

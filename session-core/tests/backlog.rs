@@ -1,16 +1,20 @@
 //! Queues that are longer than memory should hold: the rest is on disk only, and comes back in order
 //! when its turn comes.
 
+mod common;
+
 use std::collections::VecDeque;
 
 use codec::{
-    Ack, Connect, Frame, Message, Packet, PacketId, Properties, Property, ProtocolVersion, Publish,
-    QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
+    Ack, Frame, Message, Packet, PacketId, Properties, Property, ProtocolVersion, Publish, QoS,
+    ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
 };
 use session_core::{
-    Cause, Command, CommitSeq, ConnId, Effect, Event, Input, Load, Loaded, Origin, QueueFull,
-    Queued, Record, Shard, ShardConfig, ShardId, ShardMap, Ticket, Time, Transport,
+    Cause, Command, CommitSeq, ConnId, Effect, Event, Input, Load, Loaded, QueueFull, Queued,
+    Record, Shard, ShardConfig, ShardId, ShardMap, Ticket, Time,
 };
+
+use common::opened;
 
 /// A durable shard and a disk that answers when it is told to.
 struct World {
@@ -45,8 +49,7 @@ impl World {
     }
 
     fn recovered(config: ShardConfig, log: Vec<Record>, disk: Vec<Queued>) -> Self {
-        let mut shard = Shard::new(config);
-        log.iter().cloned().for_each(|record| shard.recover(record));
+        let shard = Shard::recovered(config, log);
         let mut world = Self {
             shard,
             now: Time(0),
@@ -119,27 +122,15 @@ impl World {
 
     fn connect(&mut self, slot: u32, epoch: u32, client_id: &str, receive_maximum: u16) {
         let conn = ConnId { slot, epoch };
-        let origin = Origin {
-            listener: "test".into(),
-            peer: None,
-            transport: Transport::Tcp,
-            certificates: Vec::new(),
-        };
-        self.input(Input::Opened { conn, origin: Box::new(origin), credit: 1 << 20 });
-        let connect = Connect {
-            version: ProtocolVersion::V5,
-            bridge: false,
-            clean_start: false,
-            keep_alive_s: 0,
-            client_id: client_id.into(),
-            will: None,
-            user_name: None,
-            password: None,
-            properties: Properties::from_iter([
+        self.input(opened(conn, 1 << 20));
+        let connect = common::connect(
+            ProtocolVersion::V5,
+            client_id,
+            Properties::from_iter([
                 Property::SessionExpiryInterval(1000),
                 Property::ReceiveMaximum(receive_maximum),
             ]),
-        };
+        );
         self.input(Input::Packet { conn, packet: Packet::Connect(Box::new(connect)) });
     }
 

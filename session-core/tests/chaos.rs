@@ -1,6 +1,8 @@
 //! Clients that come and go at random, on one to three shards, with small windows and few Packet
 //! Identifiers: whatever happens, what was acknowledged arrives, and QoS 2 arrives once.
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use codec::{
@@ -8,9 +10,11 @@ use codec::{
     QoS, Subscribe, SubscribeFilter, SubscriptionOptions,
 };
 use session_core::{
-    CommitSeq, ConnId, Effect, Input, Origin, QueueFull, Shard, ShardConfig, ShardId, ShardMap,
-    ShardMsg, Time, Transport,
+    CommitSeq, ConnId, Effect, Input, QueueFull, Shard, ShardConfig, ShardId, ShardMap, ShardMsg,
+    Time,
 };
+
+use common::opened;
 
 const CLIENTS: usize = 4;
 const TOPICS: [&str; 3] = ["a/1/x", "b/2/y", "c"];
@@ -138,13 +142,7 @@ impl World {
         let conn = ConnId { slot: client as u32, epoch: self.epoch };
         self.clients[client].conn = Some((shard, conn));
         self.conns.insert((shard, conn), client);
-        let origin = Origin {
-            listener: "test".into(),
-            peer: None,
-            transport: Transport::Tcp,
-            certificates: Vec::new(),
-        };
-        self.input(shard, Input::Opened { conn, origin: Box::new(origin), credit: CREDIT });
+        self.input(shard, opened(conn, CREDIT));
         let packet = Packet::Connect(Box::new(connect));
         self.input(shard, Input::Packet { conn, packet });
     }
@@ -152,17 +150,11 @@ impl World {
     fn connect(&mut self, client: usize) {
         self.drop_connection(client);
         let shard = self.rng.below(self.shards.len());
-        let connect = Connect {
-            version: ProtocolVersion::V5,
-            bridge: false,
-            clean_start: false,
-            keep_alive_s: 0,
-            client_id: format!("client-{client}").into(),
-            will: None,
-            user_name: None,
-            password: None,
-            properties: [Property::SessionExpiryInterval(u32::MAX)].into_iter().collect(),
-        };
+        let connect = common::connect(
+            ProtocolVersion::V5,
+            &format!("client-{client}"),
+            [Property::SessionExpiryInterval(u32::MAX)].into_iter().collect(),
+        );
         self.open(client, shard, connect);
     }
 

@@ -1,13 +1,16 @@
 //! Crowds: many connections, many receivers, work that is too large for one call.
 
+mod common;
+
 use codec::{
     Connect, Message, Packet, PacketId, Properties, ProtocolVersion, Publish, QoS, Subscribe,
     SubscribeFilter, SubscriptionOptions,
 };
 use session_core::{
-    Cause, ConnId, Effect, Effects, Input, Origin, Shard, ShardConfig, ShardId, ShardMap, Time,
-    Transport,
+    Cause, ConnId, Effect, Effects, Input, Shard, ShardConfig, ShardId, ShardMap, Time,
 };
+
+use common::opened;
 
 fn started(config: ShardConfig) -> Shard {
     let mut shard = Shard::new(config);
@@ -21,30 +24,16 @@ fn config() -> ShardConfig {
 
 fn open(shard: &mut Shard, slot: u32, effects: &mut Effects) -> ConnId {
     let conn = ConnId { slot, epoch: 0 };
-    let origin = Origin {
-        listener: "test".into(),
-        peer: None,
-        transport: Transport::Tcp,
-        certificates: Vec::new(),
-    };
-    let input = Input::Opened { conn, origin: Box::new(origin), credit: 1 << 20 };
+    let input = opened(conn, 1 << 20);
     shard.handle(Time(0), input, effects);
     conn
 }
 
 fn connect(shard: &mut Shard, slot: u32, effects: &mut Effects) -> ConnId {
     let conn = open(shard, slot, effects);
-    let connect = Connect {
-        version: ProtocolVersion::V311,
-        bridge: false,
-        clean_start: true,
-        keep_alive_s: 0,
-        client_id: format!("client-{slot}").into(),
-        will: None,
-        user_name: None,
-        password: None,
-        properties: Properties::new(),
-    };
+    let client_id = format!("client-{slot}");
+    let resuming = common::connect(ProtocolVersion::V311, &client_id, Properties::new());
+    let connect = Connect { clean_start: true, ..resuming };
     let packet = Packet::Connect(Box::new(connect));
     shard.handle(Time(0), Input::Packet { conn, packet }, effects);
     conn

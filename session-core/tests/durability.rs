@@ -1,17 +1,20 @@
 //! The gate: nothing leaves a shard that depends on a record which is not durable, and a shard
 //! that is rebuilt from any prefix of its log owes nobody anything.
 
+mod common;
+
 use std::collections::VecDeque;
 
 use codec::{
-    Ack, Connect, Disconnect, Frame, Message, Packet, PacketId, Properties, Property,
-    ProtocolVersion, Publish, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
+    Ack, Disconnect, Frame, Message, Packet, PacketId, Properties, Property, ProtocolVersion,
+    Publish, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
 };
 use session_core::{
-    CommitSeq, ConnId, Effect, Flight, Input, MsgId, Origin, Publication, Record, SessionId,
-    SessionRef, Shard, ShardConfig, ShardId, ShardMap, ShardMsg, Subscription, Time, Transport,
-    repartition, topic_mark,
+    CommitSeq, ConnId, Effect, Flight, Input, MsgId, Publication, Record, SessionId, SessionRef,
+    Shard, ShardConfig, ShardId, ShardMap, ShardMsg, Subscription, Time, repartition, topic_mark,
 };
+
+use common::opened;
 
 /// A durable shard, its log, and what left it.
 struct World {
@@ -34,10 +37,7 @@ impl World {
     }
 
     fn recovered(log: Vec<Record>) -> Self {
-        let mut shard = Shard::new(config());
-        for record in &log {
-            shard.recover(record.clone());
-        }
+        let shard = Shard::recovered(config(), log.iter().cloned());
         let mut world = Self { shard, log, sent: Vec::new(), connections: 0 };
         let mut effects = Vec::new();
         world.shard.start(Time(0), &mut effects);
@@ -80,24 +80,12 @@ impl World {
     fn connect_for(&mut self, slot: u32, client_id: &str, expiry_s: u32) {
         self.connections += 1;
         let conn = ConnId { slot, epoch: self.connections };
-        let origin = Origin {
-            listener: "test".into(),
-            peer: None,
-            transport: Transport::Tcp,
-            certificates: Vec::new(),
-        };
-        self.input(Input::Opened { conn, origin: Box::new(origin), credit: 1 << 20 });
-        let connect = Connect {
-            version: ProtocolVersion::V5,
-            bridge: false,
-            clean_start: false,
-            keep_alive_s: 0,
-            client_id: client_id.into(),
-            will: None,
-            user_name: None,
-            password: None,
-            properties: [Property::SessionExpiryInterval(expiry_s)].into_iter().collect(),
-        };
+        self.input(opened(conn, 1 << 20));
+        let connect = common::connect(
+            ProtocolVersion::V5,
+            client_id,
+            [Property::SessionExpiryInterval(expiry_s)].into_iter().collect(),
+        );
         self.input(Input::Packet { conn, packet: Packet::Connect(Box::new(connect)) });
     }
 
@@ -238,10 +226,7 @@ fn a_snapshot_rebuilds_what_the_log_built() {
     world.packet(0, 1, Packet::PubRec(Ack::success(id(2))));
     world.sync();
     let snapshot: Vec<_> = world.shard.snapshot().collect();
-    let mut rebuilt = Shard::new(config());
-    for record in snapshot.clone() {
-        rebuilt.recover(record);
-    }
+    let rebuilt = Shard::recovered(config(), snapshot.clone());
     assert_eq!(rebuilt.snapshot().collect::<Vec<_>>(), snapshot);
     assert!(snapshot.len() < world.log.len());
     assert!(snapshot.iter().any(|record| matches!(record, Record::Releasing { .. })));
@@ -262,8 +247,7 @@ fn a_session_resumed_without_expiry_does_not_outlive_a_crash() {
 
     let snapshot: Vec<_> = World::recovered(world.log.clone()).shard.snapshot().collect();
     assert_eq!(snapshot, [], "it is gone when the broker starts");
-    let mut compacted = Shard::new(config());
-    world.shard.snapshot().for_each(|record| compacted.recover(record));
+    let compacted = Shard::recovered(config(), world.shard.snapshot());
     assert!(compacted.snapshot().eq(world.shard.snapshot()), "a snapshot keeps it until then");
 
     let mut after = World::recovered(world.log);
@@ -362,8 +346,7 @@ fn names_that_were_dealt_to_two_shards_are_kept_apart() {
     let first = MsgId { epoch: 0, shard: ShardId(0), number: 1 };
     log.push(Record::Seen { session: ids[2], message: first, topic: topic_mark(b"t1") });
 
-    let mut before = Shard::new(config());
-    log.into_iter().for_each(|record| before.recover(record));
+    let before = Shard::recovered(config(), log);
     let mut under_way: VecDeque<(ShardId, ShardId, Box<ShardMsg>)> = VecDeque::new();
     let mut stored = Vec::new();
     let mut shards: Vec<Shard> = map
@@ -372,9 +355,7 @@ fn names_that_were_dealt_to_two_shards_are_kept_apart() {
         .map(|(id, log)| {
             let mut config = ShardConfig::new(id, map);
             config.durable = true;
-            let mut shard = Shard::new(config);
-            log.into_iter().for_each(|record| shard.recover(record));
-            shard
+            Shard::recovered(config, log)
         })
         .collect();
     let mut carry_out = |shards: &mut [Shard], from: ShardId, mut effects: Vec<Effect>| {

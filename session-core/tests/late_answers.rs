@@ -1,13 +1,16 @@
 //! Answers from another shard that come when their cause is gone.
 
+mod common;
+
 use codec::{
-    Connect, Frame, Message, Packet, PacketId, Properties, ProtocolVersion, Publish, QoS,
-    Subscribe, SubscribeFilter, SubscriptionOptions,
+    Frame, Message, Packet, PacketId, Properties, ProtocolVersion, Publish, QoS, Subscribe,
+    SubscribeFilter, SubscriptionOptions,
 };
 use session_core::{
-    ConnId, Effect, Effects, Input, Origin, Shard, ShardConfig, ShardId, ShardMap, ShardMsg, Time,
-    Transport,
+    ConnId, Effect, Effects, Input, Shard, ShardConfig, ShardId, ShardMap, ShardMsg, Time,
 };
+
+use common::opened;
 
 const HOME: ShardId = ShardId(0);
 const OWNER: ShardId = ShardId(1);
@@ -85,25 +88,9 @@ impl Pair {
 
     fn connect(&mut self, shard: ShardId, slot: u32, client_id: &str) -> ConnId {
         let conn = ConnId { slot, epoch: 0 };
-        let origin = Origin {
-            listener: "test".into(),
-            peer: None,
-            transport: Transport::Tcp,
-            certificates: Vec::new(),
-        };
-        let opened = Input::Opened { conn, origin: Box::new(origin), credit: 1 << 20 };
+        let opened = opened(conn, 1 << 20);
         self.input(shard, opened);
-        let connect = Connect {
-            version: ProtocolVersion::V311,
-            bridge: false,
-            clean_start: false,
-            keep_alive_s: 0,
-            client_id: client_id.into(),
-            will: None,
-            user_name: None,
-            password: None,
-            properties: Properties::new(),
-        };
+        let connect = common::connect(ProtocolVersion::V311, client_id, Properties::new());
         let packet = Packet::Connect(Box::new(connect));
         self.input(shard, Input::Packet { conn, packet });
         self.sent.clear();

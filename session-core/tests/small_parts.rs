@@ -1,6 +1,8 @@
 //! Small parts of a shard that larger tests pass by: where a limit begins, what costs a record, what
 //! is said once.
 
+mod common;
+
 use codec::{
     Ack, Auth, Connect, Disconnect, Frame, Message, Packet, PacketId, Properties, Property,
     ProtocolVersion, Publish, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
@@ -8,9 +10,11 @@ use codec::{
 };
 use session_core::{
     Answer, Authentication, Command, CommitSeq, ConnId, Effect, Event, Flight, Grants, Input,
-    Limits, MsgId, Origin, Principal, QueueFull, Record, Rule, Shard, ShardConfig, ShardId,
-    ShardMap, ShardMsg, Ticket, Time, Transport, Violation,
+    Limits, MsgId, Principal, QueueFull, Record, Rule, Shard, ShardConfig, ShardId, ShardMap,
+    ShardMsg, Ticket, Time, Violation,
 };
+
+use common::opened;
 
 const HERE: ShardId = ShardId(0);
 const ELSEWHERE: ShardId = ShardId(1);
@@ -34,8 +38,7 @@ impl Broker {
     }
 
     fn recovered(config: ShardConfig, log: &[Record]) -> Self {
-        let mut shard = Shard::new(config);
-        log.iter().cloned().for_each(|record| shard.recover(record));
+        let shard = Shard::recovered(config, log.iter().cloned());
         let mut broker = Self { shard, now: Time(1_000_000), log: log.to_vec() };
         let mut effects = Vec::new();
         broker.shard.start(broker.now, &mut effects);
@@ -94,13 +97,7 @@ impl Broker {
     }
 
     fn open(&mut self, slot: u32, credit: u32) -> Vec<String> {
-        let origin = Origin {
-            listener: "test".into(),
-            peer: None,
-            transport: Transport::Tcp,
-            certificates: Vec::new(),
-        };
-        self.input(Input::Opened { conn: conn(slot), origin: Box::new(origin), credit })
+        self.input(opened(conn(slot), credit))
     }
 
     fn connect(&mut self, slot: u32, client_id: &str, expiry_s: u32) -> Vec<String> {
@@ -141,17 +138,11 @@ fn id(value: u16) -> PacketId {
 }
 
 fn v5(client_id: &str, expiry_s: u32) -> Connect {
-    Connect {
-        version: ProtocolVersion::V5,
-        bridge: false,
-        clean_start: false,
-        keep_alive_s: 0,
-        client_id: client_id.into(),
-        will: None,
-        user_name: None,
-        password: None,
-        properties: [Property::SessionExpiryInterval(expiry_s)].into_iter().collect(),
-    }
+    common::connect(
+        ProtocolVersion::V5,
+        client_id,
+        [Property::SessionExpiryInterval(expiry_s)].into_iter().collect(),
+    )
 }
 
 fn subscribe(filter: &str, qos: QoS) -> Packet {

@@ -56,8 +56,7 @@ type Deeds = Result<Vec<Deed>, WorldError>;
 impl Node {
     /// A shard that has read this log and begins to work.
     pub(super) fn start(config: ShardConfig, log: Vec<Record>, now: Time) -> (Self, Vec<Deed>) {
-        let mut shard = Shard::new(config.clone());
-        log.iter().cloned().for_each(|record| shard.recover(record));
+        let mut shard = Shard::recovered(config.clone(), log.iter().cloned());
         let mut effects = Effects::new();
         shard.start(now, &mut effects);
         let durable = log.len();

@@ -139,8 +139,7 @@ impl Node {
     pub(super) fn crash(mut self, survive: usize) -> Result<Shard, Finding> {
         self.persist(survive);
         // A compacted log recovers the same state.
-        let mut compacted = Shard::new(disk_of(&self.config));
-        self.disk.snapshot().for_each(|record| compacted.recover(record));
+        let compacted = Shard::recovered(disk_of(&self.config), self.disk.snapshot());
         let mut recovered: Vec<Record> = compacted.snapshot().collect();
         for record in self.disk.snapshot() {
             // Topics are listed in the order of their coming, which is no part of the state.

@@ -125,9 +125,7 @@ impl Paper {
         }
         let mut found = Vec::new();
         for (id, log) in map.all().zip(remembered.logs) {
-            let mut shard = Shard::new(config(id));
-            log.into_iter().for_each(|record| shard.recover(record));
-            found.push(shard);
+            found.push(Shard::recovered(config(id), log));
         }
         let mut disks: Vec<Shard> = nodes.into_iter().map(Node::into_disk).collect();
         let mut written = written.into_iter();
@@ -161,12 +159,8 @@ fn deal(disks: &[Shard], map: ShardMap, config: &impl Fn(ShardId) -> ShardConfig
     if disks.len() == usize::from(map.shards()) {
         return disks.to_vec();
     }
-    let dealt = map.all().zip(repartition(disks, map)).map(|(id, log)| {
-        let mut disk = Shard::new(disk_of(&config(id)));
-        log.into_iter().for_each(|record| disk.recover(record));
-        disk
-    });
-    dealt.collect()
+    let dealt = map.all().zip(repartition(disks, map));
+    dealt.map(|(id, log)| Shard::recovered(disk_of(&config(id)), log)).collect()
 }
 
 /// What one of two groups of shards remembers and the other does not, in whatever order: missing and

@@ -26,9 +26,7 @@ impl Universe {
         for id in map.all() {
             let config = self.config(id, map);
             let disk = disks.next().filter(|_| is_same).unwrap_or_else(|| {
-                let mut disk = Shard::new(disk_of(&config));
-                dealt.next().unwrap_or_default().into_iter().for_each(|one| disk.recover(one));
-                disk
+                Shard::recovered(disk_of(&config), dealt.next().unwrap_or_default())
             });
             let (node, effects) = Node::start(config, disk, self.now)?;
             self.nodes.push(node);

@@ -100,15 +100,13 @@ impl Worker {
         services: Box<dyn Services>,
         log: Vec<Record>,
     ) -> Self {
-        let mut shard = Shard::new(config.shard.clone());
-        log.into_iter().for_each(|record| shard.recover(record));
         Self {
             clock,
             poll,
             mailbox,
             services,
             now: clock.now(),
-            shard,
+            shard: Shard::recovered(config.shard.clone(), log),
             effects: Effects::new(),
             inputs: VecDeque::new(),
             connections: Connections::default(),

@@ -159,6 +159,13 @@ impl Shard {
         }
     }
 
+    /// A shard that has read these records, oldest first, and does not work yet.
+    pub fn recovered(config: ShardConfig, records: impl IntoIterator<Item = Record>) -> Self {
+        let mut shard = Self::new(config);
+        records.into_iter().for_each(|record| shard.recover(record));
+        shard
+    }
+
     /// Begins to work; called once, after the last [`Shard::recover`].
     pub fn start(&mut self, now: Time, effects: &mut Effects) {
         let cx = &mut self.cx(now, effects);

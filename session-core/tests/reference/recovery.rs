@@ -172,9 +172,7 @@ fn recover(records: impl IntoIterator<Item = Record>) -> Shard {
 fn recover_at(id: ShardId, map: ShardMap, records: impl IntoIterator<Item = Record>) -> Shard {
     let mut config = ShardConfig::new(id, map);
     configure(&mut config);
-    let mut shard = Shard::new(config);
-    records.into_iter().for_each(|record| shard.recover(record));
-    shard
+    Shard::recovered(config, records)
 }
 
 /// What a shard remembers, by its own account.
