@@ -6,6 +6,7 @@ pub mod deviations;
 pub mod differential;
 pub mod embedded;
 pub mod explore;
+pub mod folder;
 pub mod lang;
 pub mod live;
 pub mod play;

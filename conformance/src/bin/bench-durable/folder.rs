@@ -27,7 +27,7 @@ impl Folder {
 
     /// Of all files in it.
     pub(crate) fn bytes(&self) -> u64 {
-        bytes_below(&self.0)
+        conformance::folder::bytes_below(&self.0)
     }
 }
 
@@ -37,17 +37,6 @@ impl Drop for Folder {
             eprintln!("bench-durable: {} is left behind: {error}", self.0.display());
         }
     }
-}
-
-fn bytes_below(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
-            Ok(metadata) => metadata.len(),
-            Err(_) => 0,
-        })
-        .sum()
 }
 
 /// What one sync costs here, without any broker.

@@ -121,7 +121,7 @@ impl Broker {
 
     /// Bytes of all files in the data directory.
     pub(crate) fn data_bytes(&self) -> u64 {
-        bytes_below(&self.folder)
+        conformance::folder::bytes_below(&self.folder)
     }
 
     /// Where data and log are.
@@ -138,15 +138,4 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn bytes_below(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
-            Ok(metadata) => metadata.len(),
-            Err(_) => 0,
-        })
-        .sum()
 }
