@@ -78,7 +78,7 @@ impl<F: Files, T: Tables> Book<F, T> {
         let restart = recovery::recover(engine.rows(), map, topic_levels, how, is_damaged);
         let mut recovered = restart.recovered;
         recovered.torn_bytes = found.torn_bytes;
-        recovered.losses.splice(0..0, found.losses.into_iter().map(|loss| loss.what));
+        recovered.losses.splice(0..0, found.losses);
         if how.repair == Repair::Refuse && !recovered.losses.is_empty() {
             return Err(StoreError::Damaged(recovered.losses));
         }

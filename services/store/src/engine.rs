@@ -19,18 +19,11 @@ use crate::{
     tables::Tables,
 };
 
-/// A part of the log that cannot be read although it was durable once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Loss {
-    /// Where, and how much.
-    pub(crate) what: String,
-}
-
 /// What a start found in the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// What is lost.
-    pub(crate) losses: Vec<Loss>,
+    /// What cannot be read although it was durable once: where, and how much.
+    pub(crate) losses: Vec<String>,
     /// Bytes at the end of the log that were never durable, and are cut off.
     pub(crate) torn_bytes: u64,
     /// Frames that were read.
@@ -230,7 +223,7 @@ impl<F: Files> Reading<'_, F> {
                 Err(why) => {
                     self.set_aside(*segment, 0, &bytes)?;
                     let what = format!("segment {segment}, {} bytes: {why:?}", bytes.len());
-                    self.found.losses.push(Loss { what });
+                    self.found.losses.push(what);
                     self.files.remove(*segment).map_err(StoreError::io("set a segment aside"))?;
                 }
             }
@@ -257,13 +250,13 @@ impl<F: Files> Reading<'_, F> {
             Some((segment, _, scan)) => {
                 let last = segment.saturating_sub(1);
                 let what = format!("segments {oldest} to {last} are missing");
-                self.found.losses.push(Loss { what });
+                self.found.losses.push(what);
                 scan.first
             }
             // The segment behind a checkpoint is there before the checkpoint is.
             None if oldest > 1 => {
                 let what = format!("segment {oldest} and all behind it are missing");
-                self.found.losses.push(Loss { what });
+                self.found.losses.push(what);
                 1
             }
             None => 1,
@@ -287,7 +280,7 @@ impl<F: Files> Reading<'_, F> {
             if scan.first > next {
                 let last = scan.first.saturating_sub(1);
                 let what = format!("frames {next} to {last} are missing before segment {segment}");
-                self.found.losses.push(Loss { what });
+                self.found.losses.push(what);
                 next = scan.first;
             }
             let mut gaps = scan.gaps.iter().copied().peekable();
@@ -338,7 +331,7 @@ impl<F: Files> Reading<'_, F> {
         let rows = frame::describe(lost);
         let what =
             format!("segment {segment}, bytes {begin} to {end}: frames {first} to {last}{rows}");
-        self.found.losses.push(Loss { what });
+        self.found.losses.push(what);
         Ok(())
     }
 

@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, io, path::Path};
 
 use codec::{PacketId, Will};
-use session_core::{MsgId, Publication, Queued, Retained, ShardMap, Subscription, Time};
+use session_core::{MsgId, Publication, Queued, Retained, ShardId, Subscription, Time};
 
 use crate::{
-    Book, Files, Folder, Lsm, Opening, StoreError,
+    Files, Folder, Lsm, StoreError,
+    engine::{Engine, Found},
     folder::DataFolder,
     keys::{self, Sid, kind},
     recovery,
@@ -130,18 +131,9 @@ pub fn inspect(path: &Path, visit: impl FnMut(Item)) -> Result<Report, StoreErro
     let tables = Lsm::open(&folder.tables())?;
     let table_bytes = tables.disk_bytes();
     let files = ReadOnly(Folder::new(folder.log(), folder.quarantine()));
-    // The map matters to nobody here.
-    let map = ShardMap::new(1, 1);
-    let (book, recovered) = Book::open(files, tables, map, 1, Opening::default())?;
-    let mut report = Report {
-        losses: recovered.losses,
-        torn_bytes: recovered.torn_bytes,
-        table_bytes,
-        ..Report::default()
-    };
-    // What a start has found out is found out again, of all rows.
-    report.losses.retain(|loss| loss.starts_with("segment") || loss.starts_with("frames"));
-    Inspection { rows: book.rows(), report: &mut report, visit, clients: BTreeMap::new() }.run();
+    let (engine, Found { losses, torn_bytes, .. }) = Engine::open(files, tables)?;
+    let mut report = Report { losses, torn_bytes, table_bytes, ..Report::default() };
+    Inspection { rows: engine.rows(), report: &mut report, visit, clients: BTreeMap::new() }.run();
     Ok(report)
 }
 
@@ -185,11 +177,11 @@ impl<V: FnMut(Item)> Inspection<'_, V> {
         });
         self.each_of_client(kind::HELD, |client_id, key, value| {
             let packet_id = keys::packet_id(key)?;
-            let publication = values::decode_publication(session_core::ShardId(0), value)?;
+            let publication = values::decode_publication(ShardId(0), value)?;
             Some(Item::Held { client_id, packet_id, publication })
         });
         self.each(kind::OUTGOING, |_, key, value| {
-            let shard = session_core::ShardId(key.u16()?);
+            let shard = ShardId(key.u16()?);
             let message = keys::message(key)?;
             let publication = values::decode_publication(shard, value)?;
             Some(Some(Item::Owed { message, publication }))
