@@ -36,9 +36,9 @@ impl Change {
 }
 
 /// A session as the store knows it while it lives.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Known {
-    sid: Option<Sid>,
+    sid: Sid,
     seen: BTreeSet<MsgId>,
 }
 
@@ -47,8 +47,9 @@ struct Known {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Translator {
     sessions: BTreeMap<(ShardId, SessionId), Known>,
-    next_sid: u64,
-    /// Session numbers below this one are taken, by the store's word.
+    /// The next number that is given to a session or a body.
+    next: u64,
+    /// Numbers below this one may be taken, by the store's word.
     reserved: u64,
     /// The last name that each shard gave: epoch and number.
     numbered: BTreeMap<ShardId, (u32, u64)>,
@@ -57,8 +58,9 @@ pub(crate) struct Translator {
     last: Option<(Message, Option<u64>)>,
     /// Bodies that are rows of their own, and how many rows refer to each.
     bodies: BTreeMap<u64, u32>,
-    /// Bodies of queued messages that are not written yet.
-    unwritten: BTreeMap<Vec<u8>, u64>,
+    /// What is not written yet about queued messages that have such a body or may have one: its number, or
+    /// that they are gone.
+    unwritten: BTreeMap<Vec<u8>, Option<u64>>,
     /// Messages of fewer bytes are never rows of their own.
     share_bytes: usize,
 }
@@ -66,17 +68,23 @@ pub(crate) struct Translator {
 /// Finds the value of a row that is written.
 pub(crate) type Find<'a> = &'a dyn Fn(&[u8]) -> Option<Vec<u8>>;
 
-/// How many session numbers are reserved at a time: one write for so many new sessions.
+/// How many numbers are reserved at a time: one write for so many new sessions or bodies.
 const RESERVE: u64 = 1024;
 
 impl Translator {
-    /// A translator for a store in which session numbers below `next_sid` may have been given.
-    pub(crate) fn new(next_sid: u64, share_bytes: usize) -> Self {
-        Self { next_sid, reserved: next_sid, share_bytes, ..Self::default() }
+    /// A translator for a store in which numbers below `next` may have been given.
+    pub(crate) fn new(next: u64, share_bytes: usize) -> Self {
+        Self { next, reserved: next, share_bytes, ..Self::default() }
+    }
+
+    /// A number was given, whatever the store says: the row that said so may be lost.
+    pub(crate) fn know_given(&mut self, number: u64) {
+        self.next = self.next.max(number.saturating_add(1));
     }
 
     /// A body that so many rows refer to.
     pub(crate) fn know_body(&mut self, number: u64, count: u32) {
+        self.know_given(number);
         self.bodies.insert(number, count);
     }
 
@@ -87,7 +95,8 @@ impl Translator {
 
     /// A session that was there before.
     pub(crate) fn know(&mut self, shard: ShardId, session: SessionId, sid: Sid) {
-        self.sessions.entry((shard, session)).or_default().sid = Some(sid);
+        self.know_given(sid.0);
+        self.sessions.insert((shard, session), Known { sid, seen: BTreeSet::new() });
     }
 
     /// A publication that such a session has seen.
@@ -98,7 +107,7 @@ impl Translator {
     }
 
     pub(crate) fn sid(&self, shard: ShardId, session: SessionId) -> Option<Sid> {
-        self.sessions.get(&(shard, session))?.sid
+        Some(self.sessions.get(&(shard, session))?.sid)
     }
 
     /// The changes that a record of a shard means, appended to `out`. Returns the number of a session
@@ -153,7 +162,7 @@ impl Translator {
     ) {
         let Some(session) = session_of(record) else { return };
         let Some(known) = self.sessions.get_mut(&(shard, session)) else { return };
-        let Some(sid) = known.sid else { return };
+        let sid = known.sid;
         match record {
             Record::Detached { expiry_s, ends, .. } => {
                 let lifetime = Lifetime { expiry_s: *expiry_s, ends: *ends };
@@ -215,7 +224,7 @@ impl Translator {
         let body = self.body(&queued.message, out);
         let key = keys::queued(sid, queued.place.number);
         if let Some(number) = body {
-            self.unwritten.insert(key.clone(), number);
+            self.unwritten.insert(key.clone(), Some(number));
         }
         out.push(Change::Insert(key, values::encode_queued(queued, body)));
         if let Some(source) = source
@@ -251,8 +260,8 @@ impl Translator {
     fn unqueue(&mut self, sid: Sid, place: Place, find: Find<'_>, out: &mut Vec<Change>) {
         let key = keys::queued(sid, place.number);
         if !self.bodies.is_empty() {
-            let body = self.unwritten.remove(&key);
-            let body = body.or_else(|| values::body_of(&find(&key)?));
+            let unwritten = self.unwritten.insert(key.clone(), None);
+            let body = unwritten.unwrap_or_else(|| values::body_of(&find(&key)?));
             body.into_iter().for_each(|body| self.release(body, out));
         }
         out.push(Change::Delete(key));
@@ -272,11 +281,11 @@ impl Translator {
 
     /// A number that is given once, to a session or a body.
     fn next_number(&mut self, out: &mut Vec<Change>) -> u64 {
-        let number = self.next_sid;
-        self.next_sid = self.next_sid.saturating_add(1);
-        if self.reserved < self.next_sid {
-            self.reserved = self.next_sid.saturating_add(RESERVE);
-            out.push(Change::Put(keys::NEXT_SID.into(), self.reserved.to_be_bytes().into()));
+        let number = self.next;
+        self.next = self.next.saturating_add(1);
+        if self.reserved < self.next {
+            self.reserved = self.next.saturating_add(RESERVE);
+            out.push(Change::Put(keys::NEXT_NUMBER.into(), self.reserved.to_be_bytes().into()));
         }
         number
     }
@@ -306,16 +315,14 @@ impl Translator {
         session: SessionId,
         out: &mut Vec<Change>,
     ) -> Option<Sid> {
-        let sid = self.sessions.remove(&(shard, session))?.sid?;
+        let Known { sid, .. } = self.sessions.remove(&(shard, session))?;
         for kind in [kind::IDENTITY, kind::LIFETIME, kind::WILL] {
             out.push(Change::Delete(keys::of(kind, sid)));
         }
         out.push(Change::Put(keys::of(kind::ENDING, sid), Vec::new()));
         Some(sid)
     }
-}
 
-impl Translator {
     /// A name was given, and is given to nothing else.
     pub(crate) fn number(&mut self, shard: ShardId, message: MsgId, out: &mut Vec<Change>) {
         // What another shard named, before the number of shards changed, counts there.

@@ -54,8 +54,8 @@ pub(crate) mod kind {
 
 /// The number of shards, and how many levels of a topic decide its owner.
 pub(crate) const MAP: [u8; 2] = [kind::META, 1];
-/// Session numbers below this one may have been given.
-pub(crate) const NEXT_SID: [u8; 2] = [kind::META, 2];
+/// Numbers of sessions and bodies below this one may have been given.
+pub(crate) const NEXT_NUMBER: [u8; 2] = [kind::META, 2];
 /// What follows the part of the log that is in the tables.
 pub(crate) const CHECKPOINT: [u8; 2] = [kind::META, 3];
 

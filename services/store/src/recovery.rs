@@ -83,8 +83,8 @@ pub(crate) fn recover<T: Tables>(
     lost: bool,
 ) -> Restart {
     let before = rows.get(&keys::MAP).and_then(|value| decode_map(&value));
-    let next_sid = rows.get(&keys::NEXT_SID).and_then(|value| value.try_into().ok());
-    let next_sid = next_sid.map_or(1, u64::from_be_bytes);
+    let next = rows.get(&keys::NEXT_NUMBER).and_then(|value| value.try_into().ok());
+    let next = next.map_or(1, u64::from_be_bytes);
     let mut everything =
         Everything { first_messages: how.first_messages.max(1), ..Everything::default() };
     everything.read(rows);
@@ -94,14 +94,12 @@ pub(crate) fn recover<T: Tables>(
         .iter()
         .map(|(sid, session)| (session.identity.client_id.clone(), *sid))
         .collect();
-    // A lost row must not make a number be given twice.
-    let highest = everything.sessions.keys().chain(&everything.ended).max();
-    let next_sid = next_sid.max(highest.map_or(1, |sid| sid.0.saturating_add(1)));
     let mut restart = Restart {
-        translator: Translator::new(next_sid, how.share_bytes),
+        translator: Translator::new(next, how.share_bytes),
         ended: everything.ended.clone(),
         ..Restart::default()
     };
+    everything.ended.iter().for_each(|sid| restart.translator.know_given(sid.0));
     restart.recovered.sessions = sids.len();
     restart.recovered.losses = std::mem::take(&mut everything.losses);
     restart.learn_bodies(rows, lost);
@@ -136,9 +134,7 @@ fn decode_map(value: &[u8]) -> Option<(ShardMap, u8)> {
 fn shard_of(id: ShardId, map: ShardMap, log: Vec<Record>) -> Shard {
     let mut config = ShardConfig::new(id, map);
     config.durable = true;
-    let mut shard = Shard::new(config);
-    log.into_iter().for_each(|record| shard.recover(record));
-    shard
+    Shard::recovered(config, log)
 }
 
 impl Restart {

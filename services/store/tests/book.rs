@@ -440,3 +440,60 @@ fn after_damage_bodies_are_counted_again() {
     let left = recovered.logs[0].iter().filter(|one| matches!(one, Record::Enqueued { .. }));
     assert_eq!(left.count(), 1, "{:?}", recovered.losses);
 }
+
+/// Whoever acknowledges a message in two steps at once gives it back once: the others of the crowd keep it.
+#[test]
+fn a_body_is_given_back_once_by_each() {
+    let disk = SimDisk::default();
+    let (mut book, _) = open(&disk);
+    for slot in 0..3 {
+        book.add(SHARD, &session(&format!("c{slot}"), SessionId::new(slot, 0)));
+    }
+    book.write(true).expect("there is room");
+    crowd(&mut book, 3, 1, &large());
+    let place = Place { number: 1, end: 1013 };
+    // A client that says PUBCOMP without waiting for PUBREL: both are written together.
+    let (session, packet_id) = (SessionId::new(1, 0), id(1));
+    book.add(SHARD, &Record::Sent { session, packet_id, place });
+    book.add(SHARD, &Record::Received { session, packet_id, place });
+    book.add(SHARD, &Record::Acknowledged { session, packet_id, place });
+    book.write(true).expect("there is room");
+    let load = Load {
+        session: SessionId::new(2, 0),
+        after: Place::default(),
+        through: place,
+        messages_max: 9,
+        bytes_max: 9999,
+    };
+    let (loaded, losses) = book.load(SHARD, &load);
+    assert_eq!(losses, [] as [String; 0]);
+    assert_eq!(loaded.messages.len(), 1);
+}
+
+/// The row that says which numbers are given may be lost, with the first session: no body's is given again.
+#[test]
+fn after_damage_no_body_takes_the_place_of_another() {
+    let disk = SimDisk::default();
+    let (mut book, _) = open(&disk);
+    let end = disk.log_bytes();
+    for slot in 0..4 {
+        write(&mut book, [session(&format!("c{slot}"), SessionId::new(slot, 0))]);
+    }
+    crowd(&mut book, 4, 1, &large());
+    drop(book);
+    disk.flip(end + 40, 1);
+    let (mut book, recovered) = open(&disk);
+    assert_eq!((recovered.losses.len(), recovered.sessions), (1, 3), "{:?}", recovered.losses);
+    let other = Message::new("other", &Properties::new(), &[b'y'; 1000]).expect("short");
+    crowd(&mut book, 3, 2, &other);
+    let through = Place { number: 1, end: 1013 };
+    for slot in 0..3 {
+        let session = SessionId::new(slot, 0);
+        let load =
+            Load { session, after: Place::default(), through, messages_max: 9, bytes_max: 9999 };
+        let (loaded, losses) = book.load(SHARD, &load);
+        assert_eq!(losses, [] as [String; 0]);
+        assert_eq!(loaded.messages.len(), 1);
+        assert_eq!(loaded.messages[0].message, large(), "session {slot}");
+    }
+}

@@ -200,9 +200,8 @@ fn a_damaged_table_is_named_and_the_rest_is_read() {
     assert_eq!(topics(&open(folder.path()).expect("it starts").recovered), COUNT);
 }
 
-/// A log that somebody removed is missed.
-#[test]
-fn a_missing_log_is_named() {
+/// A directory in which a retained message is stored, and no broker is at work.
+fn with_a_message() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let (store, news) = start(open(folder.path()).expect("a new directory"));
     let mut log = store.log(SHARD);
@@ -211,6 +210,13 @@ fn a_missing_log_is_named() {
     assert!(matches!(next(&news), News::Persisted(..)));
     drop(log);
     store.stop();
+    folder
+}
+
+/// A log that somebody removed is missed.
+#[test]
+fn a_missing_log_is_named() {
+    let folder = with_a_message();
     for file in fs::read_dir(folder.path().join("log")).expect("the log") {
         fs::remove_file(file.expect("a file").path()).expect("it is removed");
     }
@@ -222,14 +228,7 @@ fn a_missing_log_is_named() {
 /// Nothing of the tables can be read: they are set aside as a whole, and the log is read all the same.
 #[test]
 fn tables_that_cannot_be_opened_are_set_aside() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (store, news) = start(open(folder.path()).expect("a new directory"));
-    let mut log = store.log(SHARD);
-    log.append(retained("old"));
-    log.commit(CommitSeq(1));
-    assert!(matches!(next(&news), News::Persisted(..)));
-    drop(log);
-    store.stop();
+    let folder = with_a_message();
     for file in table_files(folder.path()) {
         fs::write(file, b"something else").expect("it is written");
     }
