@@ -195,32 +195,32 @@ impl<'a> PublishHead<'a> {
     /// The Remaining Length.
     #[inline]
     pub(crate) fn body_len(&self) -> usize {
-        let parts = self.message.parts();
-        wire::sum(&[self.head_len(&parts), parts.payload.len()])
+        let (topic_len, properties_len) = self.message.lengths();
+        wire::sum(&[self.head_len(topic_len, properties_len), self.message.payload().len()])
     }
 
     /// Bytes between fixed header and payload.
     #[inline]
-    fn head_len(&self, parts: &Parts<'_>) -> usize {
-        let topic_len = if self.omit_topic { 2 } else { parts.topic_field.len() };
+    fn head_len(&self, topic_len: usize, properties_len: usize) -> usize {
+        let topic_len = if self.omit_topic { 0 } else { topic_len };
         let id_len = if self.has_packet_id() { 2 } else { 0 };
         let properties_len = if self.v5 {
-            let len = self.properties_len(parts);
+            let len = self.properties_len(properties_len);
             wire::sum(&[wire::variable_len(len), len])
         } else {
             0
         };
-        wire::sum(&[topic_len, id_len, properties_len])
+        wire::sum(&[2, topic_len, id_len, properties_len])
     }
 
-    /// The Property Length.
+    /// The Property Length, of which the message's own properties take so much.
     #[inline]
-    fn properties_len(&self, parts: &Parts<'_>) -> usize {
+    fn properties_len(&self, properties_len: usize) -> usize {
         let alias_len = if self.topic_alias.is_some() { 3 } else { 0 };
         let ids_len = self.subscription_ids.iter().fold(0, |total: usize, id| {
             total.saturating_add(wire::sum(&[1, wire::variable_len(*id as usize)]))
         });
-        wire::sum(&[alias_len, ids_len, parts.properties.len()])
+        wire::sum(&[alias_len, ids_len, properties_len])
     }
 
     /// `[MQTT-2.2.1-2]`: no Packet Identifier with QoS 0.
@@ -233,7 +233,7 @@ impl<'a> PublishHead<'a> {
     #[inline]
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let parts = self.message.parts();
-        let head_len = self.head_len(&parts);
+        let head_len = self.head_len(parts.topic.len(), parts.properties.len());
         out.reserve(wire::sum(&[5, head_len]));
         let flags = if seeded!(LosesDup) { 0x07 } else { 0x0F };
         out.push(((PacketType::Publish as u8) << 4) | (self.flags & flags));
@@ -243,7 +243,7 @@ impl<'a> PublishHead<'a> {
             out.extend_from_slice(&self.packet_id.to_be_bytes());
         }
         if self.v5 {
-            wire::put_variable(self.properties_len(&parts), out);
+            wire::put_variable(self.properties_len(parts.properties.len()), out);
             self.encode_own_properties(out);
             self.encode_message_properties(&parts, out);
         }

@@ -80,15 +80,11 @@ impl Message {
         payload: &[u8],
     ) -> Self {
         let [before, after] = properties;
-        Self(concat([
-            &(wire::sum(&[before.len(), after.len()]) as u32).to_be_bytes(),
-            &(expiry_at.unwrap_or(0) as u32).to_be_bytes(),
-            &(topic.len() as u16).to_be_bytes(),
-            topic,
-            before,
-            after,
-            payload,
-        ]))
+        let [p0, p1, p2, p3] = (wire::sum(&[before.len(), after.len()]) as u32).to_be_bytes();
+        let [e0, e1, e2, e3] = (expiry_at.unwrap_or(0) as u32).to_be_bytes();
+        let [t0, t1] = (topic.len() as u16).to_be_bytes();
+        let header = [p0, p1, p2, p3, e0, e1, e2, e3, t0, t1];
+        Self(concat([&header, topic, before, after, payload]))
     }
 
     /// The layout's parts. A layout is made by [`Message::lay_out`] alone, so every `None` below
@@ -126,8 +122,10 @@ impl Message {
     }
 
     /// The Topic Name's bytes, which are valid UTF-8.
+    #[inline]
     pub fn topic(&self) -> &[u8] {
-        self.parts().topic
+        let end = wire::sum(&[HEADER_LEN, self.lengths().0]);
+        self.0.get(HEADER_LEN..end).unwrap_or(&[])
     }
 
     /// The Topic Name.
@@ -136,8 +134,22 @@ impl Message {
     }
 
     /// The payload.
+    #[inline]
     pub fn payload(&self) -> &[u8] {
-        self.parts().payload
+        let (topic_len, properties_len) = self.lengths();
+        self.0.get(wire::sum(&[HEADER_LEN, topic_len, properties_len])..).unwrap_or(&[])
+    }
+
+    /// Bytes of the topic and of the properties.
+    #[inline]
+    pub(crate) fn lengths(&self) -> (usize, usize) {
+        match self.0.first_chunk::<HEADER_LEN>() {
+            Some([p0, p1, p2, p3, _, _, _, _, t0, t1]) => (
+                usize::from(u16::from_be_bytes([*t0, *t1])),
+                u32::from_be_bytes([*p0, *p1, *p2, *p3]) as usize,
+            ),
+            None => (0, 0),
+        }
     }
 
     /// The properties, parsed anew; for tools and tests rather than for the path of a message.
@@ -146,7 +158,12 @@ impl Message {
     }
 
     /// Message Expiry Interval as received, in seconds.
+    #[inline]
     pub fn expiry_interval_s(&self) -> Option<u32> {
+        // Most messages never expire: that is told by the layout's second field alone.
+        if self.0.get(4..8) == Some(&[0; 4]) {
+            return None;
+        }
         let Parts { properties, expiry_at, .. } = self.parts();
         let value = properties.get(expiry_at?..)?.first_chunk::<4>()?;
         Some(u32::from_be_bytes(*value))
@@ -214,22 +231,36 @@ pub(crate) const fn travels(id: PropertyId) -> bool {
     )
 }
 
+/// A layout of at most so many bytes is put together on the stack.
+const ON_STACK: usize = 256;
+
 /// Joins parts in one allocation of the right size.
 ///
-/// Zeroes that are overwritten cost less than a second allocation and copy, and far less than
-/// collecting the bytes one by one.
+/// What is put together on the stack is copied once more, which costs less than to look whether the
+/// allocation has one owner only. For what is larger, zeroes that are overwritten cost less than a
+/// second allocation.
 fn concat<const N: usize>(parts: [&[u8]; N]) -> Arc<[u8]> {
-    let whole = wire::sum(&parts.map(<[u8]>::len));
+    let whole = parts.iter().fold(0, |sum: usize, part| sum.saturating_add(part.len()));
+    let mut stack = [0; ON_STACK];
+    if let Some(room) = stack.get_mut(..whole) {
+        fill(room, parts);
+        return Arc::from(&*room);
+    }
     let mut bytes: Arc<[u8]> = core::iter::repeat_n(0, whole).collect();
     // The reference was made a line above, so it is the only one.
-    let mut rest = Arc::get_mut(&mut bytes).unwrap_or_default();
-    for part in parts {
-        if let Some((place, after)) = core::mem::take(&mut rest).split_at_mut_checked(part.len()) {
-            place.copy_from_slice(part);
-            rest = after;
-        }
-    }
+    fill(Arc::get_mut(&mut bytes).unwrap_or_default(), parts);
     bytes
+}
+
+/// Writes parts one behind the other into the room that they need together.
+fn fill<const N: usize>(mut room: &mut [u8], parts: [&[u8]; N]) {
+    for part in parts {
+        let Some((place, rest)) = room.split_at_mut_checked(part.len()) else { return };
+        if !part.is_empty() {
+            place.copy_from_slice(part);
+        }
+        room = rest;
+    }
 }
 
 #[cfg(test)]

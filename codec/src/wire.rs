@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 pub(crate) const VARIABLE_MAX: usize = 268_435_455;
 
 /// Bytes of a Variable Byte Integer. `[MQTT-1.5.5-1]`
+#[inline]
 pub(crate) fn variable_len(value: usize) -> usize {
     match value {
         0x80 if seeded!(CutsLengthOf128) => 1,
@@ -19,6 +20,7 @@ pub(crate) fn variable_len(value: usize) -> usize {
 
 /// Writes a Variable Byte Integer in the fewest bytes; what is above the largest value is written
 /// as the largest.
+#[inline]
 pub(crate) fn put_variable(value: usize, out: &mut Vec<u8>) {
     //= [MQTT-1.5.5-1]
     let more = |shifted: usize| (shifted & 0x7F) as u8 | 0x80;
@@ -76,6 +78,7 @@ pub(crate) fn data_len(data: &[u8]) -> usize {
 
 /// The sum of lengths. Lengths of what is in memory cannot overflow; a saturated sum would be
 /// beyond every limit.
+#[inline]
 pub(crate) fn sum(lengths: &[usize]) -> usize {
     lengths.iter().fold(0, |total, length| total.saturating_add(*length))
 }

@@ -6,18 +6,14 @@ use super::{
     Context, Parsed,
     properties::{Carried, Place, carried},
     require,
-    wire::{packet_id, string},
+    wire::{packet_id, topic_name},
 };
-use crate::{DecodeError, Field, Message, Packet, PacketType, Publish, QoS, topic};
+use crate::{DecodeError, Message, Packet, PacketType, Publish, QoS};
 
 pub(super) fn publish(input: &[u8], flags: u8, context: Context) -> Parsed<'_, Packet> {
     let v5 = context.version.is_v5();
     let qos = QoS::from_bits((flags >> 1) & 0b11).unwrap_or_default();
-    //= [MQTT-3.3.2-1]
-    let (rest, name) = string(input, Field::TopicName)?;
-    //= [MQTT-3.3.2-2]
-    let wildcard = topic::has_wildcard(name) && !seeded!(PublishesToWildcard);
-    require(!wildcard, DecodeError::TopicNameWildcard)?;
+    let (rest, name) = topic_name(input)?;
     let empty = name.is_empty() && !seeded!(PublishesToNothing);
     //= [MQTT-4.7.3-1]
     require(v5 || !empty, DecodeError::TopicNameEmpty)?;
@@ -33,7 +29,7 @@ pub(super) fn publish(input: &[u8], flags: u8, context: Context) -> Parsed<'_, P
     require(!empty || topic_alias.is_some(), DecodeError::TopicNameEmptyWithoutAlias)?;
     //= [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18]
     //= [MQTT-3.3.2-20] the properties go on as the bytes that came.
-    let message = Message::lay_out(name.as_bytes(), raw, expiry_at, payload);
+    let message = Message::lay_out(name, raw, expiry_at, payload);
     let publish = Publish {
         dup: flags & 0b1000 != 0,
         qos,

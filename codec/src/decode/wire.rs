@@ -1,10 +1,10 @@
 //! The data representations of section 1.5, as they are read. Lengths are checked before bytes are
-//! taken, by `nom`.
+//! taken.
 
-use nom::{Parser, multi::length_data, number::complete::be_u16};
+use nom::number::complete::be_u16;
 
-use super::{Fault, Parsed, broken};
-use crate::{DecodeError, Field, PacketId};
+use super::{Fault, Parsed, broken, require};
+use crate::{DecodeError, Field, PacketId, topic};
 
 /// What the first bytes of a Variable Byte Integer say.
 pub(super) enum Variable {
@@ -49,9 +49,52 @@ pub(super) fn variable(input: &[u8]) -> Parsed<'_, u32> {
     }
 }
 
-/// Binary Data: a two-byte length and that many bytes.
+/// Binary Data: a two-byte length and that many bytes. Written out, since every PUBLISH passes here.
+#[inline]
 pub(super) fn data(input: &[u8]) -> Parsed<'_, &[u8]> {
-    length_data(be_u16).parse(input)
+    split_data(input).ok_or(nom::Err::Error(Fault::Truncated))
+}
+
+#[inline]
+fn split_data(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = input.split_first_chunk::<2>()?;
+    let (data, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    Some((rest, data))
+}
+
+/// The Topic Name of a PUBLISH: a UTF-8 Encoded String without wildcards `[MQTT-3.3.2-1]`
+/// `[MQTT-3.3.2-2]`.
+#[inline]
+pub(super) fn topic_name(input: &[u8]) -> Parsed<'_, &[u8]> {
+    let (rest, bytes) = data(input)?;
+    if is_plain(bytes) {
+        return Ok((rest, bytes));
+    }
+    //= [MQTT-3.3.2-1]
+    let (rest, name) = string(input, Field::TopicName)?;
+    //= [MQTT-3.3.2-2]
+    let wildcard = topic::has_wildcard(name) && !seeded!(PublishesToWildcard);
+    require(!wildcard, DecodeError::TopicNameWildcard)?;
+    Ok((rest, name.as_bytes()))
+}
+
+/// Whether this is ASCII without U+0000 and wildcards, as nearly all names of topics are: judged
+/// eight bytes at a time, since it is done for every message.
+fn is_plain(bytes: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    // The high bit of the sum of these is set if a byte is 0, and only then or in a later byte.
+    let has_zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let (words, tail) = bytes.as_chunks::<8>();
+    let tail_is_plain =
+        tail.iter().all(|byte| matches!(byte, 1..=0x7F) && !matches!(byte, b'#' | b'+'));
+    tail_is_plain
+        && words.iter().all(|word| {
+            let word = u64::from_le_bytes(*word);
+            let hash = has_zero(word ^ (u64::from(b'#') * ONES));
+            let plus = has_zero(word ^ (u64::from(b'+') * ONES));
+            (word | has_zero(word) | hash | plus) & HIGH == 0
+        })
 }
 
 /// A UTF-8 Encoded String. `[MQTT-1.5.4-1]` `[MQTT-1.5.4-2]` `[MQTT-1.5.4-3]`
@@ -93,6 +136,22 @@ mod tests {
     use alloc::{vec, vec::Vec};
 
     use super::*;
+
+    /// Each byte in each place of a word and of what follows the last whole word.
+    #[test]
+    fn a_name_is_plain_without_wildcards_null_and_more_than_ascii() {
+        for len in 1..=19 {
+            for at in 0..len {
+                for byte in 0..=0xFF {
+                    let mut name = vec![b'a'; len];
+                    name[at] = byte;
+                    let expected = byte.is_ascii() && !matches!(byte, 0 | b'#' | b'+');
+                    assert_eq!(is_plain(&name), expected, "{name:?}");
+                }
+            }
+        }
+        assert!(is_plain(b""));
+    }
 
     /// Every sequence of one, two and three bytes is the one encoding of its value, or goes on, or
     /// ends early, or is not minimal.

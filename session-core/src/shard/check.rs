@@ -121,6 +121,7 @@ impl Shard {
         let max = self.config.limits.packet_id_max.max(1);
         let within = ids.iter().all(|id| id.get() <= max);
         ensure(within, "Packet Identifiers stay within their space")?;
+        ensure(session.remembers_well(), "an identifier that is known to be free is free")?;
         let sent = session.exchanges.iter().filter(|exchange| exchange.sent);
         let published = sent.clone().filter(|e| matches!(e.stage, Stage::Published(_))).count();
         let sent = sent.count();
@@ -139,7 +140,7 @@ impl Shard {
         }
         ensure(session.queue_qos0.is_empty(), "QoS 0 does not wait for an open socket")?;
         let room = session.window_used < conn.window
-            && session.free_packet_id(self.config.limits.packet_id_max).is_some();
+            && session.find_packet_id(self.config.limits.packet_id_max).is_some();
         let stalled = room && !(session.queue.is_empty() && session.unsent == 0);
         ensure(!stalled, "a message does not wait for an open window")?;
         let missed = room && session.is_behind() && !session.loading;
@@ -192,7 +193,8 @@ impl Shard {
             }
         });
         ensure(known, "the index names living sessions")?;
-        ensure(indexed == self.subscriptions as usize, "the index holds every subscription")
+        ensure(indexed == self.subscriptions as usize, "the index holds every subscription")?;
+        ensure(self.index.remembers_well(), "filters that a topic is known to match match it")
     }
 
     fn check_gate(&self) -> Result<(), Violation> {
@@ -313,6 +315,9 @@ mod tests {
                 only(s).queue = Default::default();
                 only(s).last = only(s).last.next(1);
                 s.conns.get_mut(CONN).expect("open").window = 2;
+            }),
+            ("an identifier that is known to be free is free", |s| {
+                (only(s).next_packet_id, only(s).free_below.0) = (1, 2);
             }),
             ("held bytes equal a recount", |s| only(s).inbound_bytes = 9),
             ("a session and its connection know each other", |s| {

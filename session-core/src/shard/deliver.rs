@@ -1,9 +1,9 @@
 //! The sessions' half: messages that go to clients.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::boxed::Box;
 use core::num::NonZeroU16;
 
-use codec::{AckKind, Frame, PacketId, PublishFrame, QoS, ReasonCode};
+use codec::{AckKind, Frame, Message, PacketId, PublishFrame, QoS, ReasonCode};
 
 use super::{
     Cx, Shard,
@@ -14,14 +14,39 @@ use super::{
     session::{Extra, Ids, Queued, Shared, Stage, expiry_left_s},
     table::SessionId,
 };
-use crate::{Effect, Event, Place, QueueFull, Time};
+use crate::{Effect, Event, Grants, Place, QueueFull, Time};
 
-/// How a PUBLISH goes out.
+/// A PUBLISH on its way to one connection.
 #[derive(Clone, Copy)]
-struct Sending {
+struct Sending<'a> {
+    message: &'a Message,
+    qos: QoS,
+    retain: bool,
+    /// When the broker got the message.
+    at: Time,
+    ids: &'a Ids,
     packet_id: Option<PacketId>,
     //= [MQTT-3.3.1-3]
     dup: bool,
+}
+
+impl<'a> Sending<'a> {
+    fn of(queued: &'a Queued, packet_id: Option<PacketId>, dup: bool) -> Self {
+        Self {
+            message: &queued.message,
+            qos: queued.qos,
+            retain: queued.retain,
+            at: queued.at,
+            ids: queued.extra.as_ref().map_or(&Ids::None, |extra| &extra.ids),
+            packet_id,
+            dup,
+        }
+    }
+
+    /// Seconds left of its expiry; `None` once it has expired.
+    fn left_s(&self, now: Time) -> Option<u32> {
+        expiry_left_s(self.message, self.at, now)
+    }
 }
 
 impl Shard {
@@ -45,29 +70,16 @@ impl Shard {
         if of.is_again() && self.had(id, of, source, target.share.is_some()) {
             return true;
         }
-        let Target { ids, share, .. } = target;
-        let share = share.map(|filter| Shared { filter, qos: of.qos, retain: of.retain });
-        let extra = match (&ids, &share) {
-            (Ids::None, None) => None,
-            _ => Some(Box::new(Extra { ids, share })),
-        };
-        let queued = Queued {
-            message: of.message.clone(),
-            //= [MQTT-3.8.4-8]
-            qos: of.qos.min(target.qos),
-            retain: target.retain,
-            at: of.at,
-            place: Place::default(),
-            extra,
-        };
-        if queued.qos == QoS::AtMostOnce {
+        //= [MQTT-3.8.4-8]
+        let qos = of.qos.min(target.qos);
+        if qos == QoS::AtMostOnce {
             //= [MQTT-4.3.1-1] at most once: who may have got it before a crash gets it no more.
             if !of.is_again() {
-                self.deliver_qos0(cx, id, queued);
+                self.deliver_qos0(cx, of, target);
             }
             return true;
         }
-        self.enqueue(cx, id, queued, source)
+        self.enqueue(cx, id, queued(of, target, qos), source)
     }
 
     /// Whether a session had its chance to get a publication that is routed again.
@@ -83,16 +95,30 @@ impl Shard {
         session.has_seen_later(id, topic_mark(of.message.topic()))
     }
 
-    fn deliver_qos0(&mut self, cx: &mut Cx<'_>, id: SessionId, queued: Queued) {
+    /// Sends a QoS 0 message at once, or keeps it if the socket or another message is in its way.
+    fn deliver_qos0(&mut self, cx: &mut Cx<'_>, of: &Publication, target: Target) {
         //= [U3-3.1.2.4-a]
         //= [MQTT-4.3.1-1]
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.get_mut(target.who.session) else { return };
         let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else { return };
         if session.subscribing == 0 && session.queue_qos0.is_empty() && conn.credit > 0 {
-            return self.send_publish(cx, id, &queued, Sending { packet_id: None, dup: false });
+            let sending = Sending {
+                message: &of.message,
+                qos: QoS::AtMostOnce,
+                retain: target.retain,
+                at: of.at,
+                ids: &target.ids,
+                packet_id: None,
+                dup: false,
+            };
+            let (conn, frame) = (conn.id, frame_if_deliverable(conn, sending, cx.now));
+            if let Some(frame) = frame {
+                self.send(cx, conn, frame);
+            }
+            return;
         }
-        if !session.queue_qos0.is_full(&queued.message, &self.config.limits) {
-            return session.queue_qos0.push(queued);
+        if !session.queue_qos0.is_full(&of.message, &self.config.limits) {
+            return session.queue_qos0.push(queued(of, target, QoS::AtMostOnce));
         }
         if !session.reported {
             session.reported = true;
@@ -206,7 +232,17 @@ impl Shard {
 
     /// Sends what waits for a session, as far as its window and its socket have room.
     pub(super) fn pump(&mut self, cx: &mut Cx<'_>, id: SessionId) {
-        while self.resend_next(cx, id) || self.send_next(cx, id) || self.send_next_qos0(cx, id) {}
+        while let Some(session) = self.sessions.get(id) {
+            let resends = session.unsent > 0;
+            let sends = !session.queue.is_empty();
+            let sends_qos0 = !session.queue_qos0.is_empty();
+            let sent = (resends && self.resend_next(cx, id))
+                || (sends && self.send_next(cx, id))
+                || (sends_qos0 && self.send_next_qos0(cx, id));
+            if !sent {
+                break;
+            }
+        }
         self.refill(cx, id);
     }
 
@@ -231,7 +267,8 @@ impl Shard {
         let Some(exchange) = next else { return false };
         let (packet_id, place) = (exchange.packet_id, exchange.place);
         let stage = exchange.stage.clone();
-        let too_large = matches!(&stage, Stage::Published(queued) if !fits(conn, queued, 0));
+        let is_too_large = |queued| !fits(conn, Sending::of(queued, Some(packet_id), true), 0);
+        let too_large = matches!(&stage, Stage::Published(queued) if is_too_large(queued));
         let conn = conn.id;
         session.mark_sent(packet_id);
         match stage {
@@ -245,8 +282,7 @@ impl Shard {
             //= [MQTT-3.3.1-1] [MQTT-4.9.0-2]
             Stage::Published(queued) => {
                 let dup = !seeded!(ForgetsDup);
-                let how = Sending { packet_id: Some(packet_id), dup };
-                self.send_publish(cx, id, &queued, how);
+                self.send_publish(cx, id, Sending::of(&queued, Some(packet_id), dup));
             }
             Stage::Released if seeded!(ForgetsPubrel) => {}
             Stage::Released => {
@@ -260,9 +296,11 @@ impl Shard {
     fn send_next(&mut self, cx: &mut Cx<'_>, id: SessionId) -> bool {
         //= [MQTT-4.3.2-1 of 3.1.1]
         //= [MQTT-4.3.2-2] [MQTT-4.3.3-2] [MQTT-4.6.0-5]
-        let Some(session) = self.sessions.get(id) else { return false };
+        let Some(session) = self.sessions.get_mut(id) else { return false };
         let Some(queued) = session.queue.messages.front() else { return false };
-        let Some(conn) = session.conn.and_then(|conn| self.conns.get(conn)) else { return false };
+        let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else {
+            return false;
+        };
         if session.subscribing > 0 || session.unsent > 0 || conn.credit <= 0 {
             return false;
         }
@@ -277,80 +315,107 @@ impl Shard {
             return true;
         }
         //= [MQTT-3.3.2-5] [MQTT-3.1.2-25]
-        if !is_deliverable(conn, queued, cx.now) {
+        if !is_deliverable(conn, Sending::of(queued, None, false), cx.now) {
             self.drop_first(cx, id);
             return true;
         }
         let Some(packet_id) = session.free_packet_id(self.config.limits.packet_id_max) else {
             return false;
         };
-        let queued = queued.clone();
+        let Some(queued) = session.queue.messages.front() else { return false };
+        let place = queued.place;
+        let sending = Sending::of(queued, Some(packet_id), false);
+        let frame = publish_frame(conn, sending, sending.left_s(cx.now).unwrap_or(0));
+        let conn = conn.id;
         if self.logs(id) {
-            let place = queued.place;
             self.log(cx, Record::Sent { session: id, packet_id, place });
         }
         self.apply_sent(id, packet_id, true);
-        self.send_publish(cx, id, &queued, Sending { packet_id: Some(packet_id), dup: false });
+        self.send(cx, conn, frame);
         true
     }
 
     fn send_next_qos0(&mut self, cx: &mut Cx<'_>, id: SessionId) -> bool {
         let Some(session) = self.sessions.get_mut(id) else { return false };
-        let Some(conn) = session.conn.and_then(|conn| self.conns.get(conn)) else { return false };
+        let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else {
+            return false;
+        };
         if session.queue_qos0.is_empty() || session.subscribing > 0 || conn.credit <= 0 {
             return false;
         }
         let Some(queued) = session.pop_qos0() else { return false };
-        self.send_publish(cx, id, &queued, Sending { packet_id: None, dup: false });
+        let sending = Sending::of(&queued, None, false);
+        let (conn, frame) = (conn.id, frame_if_deliverable(conn, sending, cx.now));
+        if let Some(frame) = frame {
+            self.send(cx, conn, frame);
+        }
         true
     }
 
-    fn send_publish(&mut self, cx: &mut Cx<'_>, id: SessionId, queued: &Queued, how: Sending) {
+    fn send_publish(&mut self, cx: &mut Cx<'_>, id: SessionId, sending: Sending<'_>) {
         let Some(session) = self.sessions.get(id) else { return };
         let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else { return };
-        if how.packet_id.is_none() && !is_deliverable(conn, queued, cx.now) {
-            return;
-        }
-        let left_s = expiry_left_s(&queued.message, queued.at, cx.now).unwrap_or(0);
-        let frame = publish_frame(conn, queued, how, left_s);
+        let frame = publish_frame(conn, sending, sending.left_s(cx.now).unwrap_or(0));
         let conn = conn.id;
         self.send(cx, conn, frame);
     }
 }
 
+/// What a session keeps of a delivery.
+fn queued(of: &Publication, target: Target, qos: QoS) -> Queued {
+    let Target { ids, share, retain, .. } = target;
+    let share = share.map(|filter| Shared { filter, qos: of.qos, retain: of.retain });
+    let extra = match (&ids, &share) {
+        (Ids::None, None) => None,
+        _ => Some(Box::new(Extra { ids, share })),
+    };
+    let message = of.message.clone();
+    Queued { message, qos, retain, at: of.at, place: Place::default(), extra }
+}
+
+/// The PUBLISH for a connection, if it may be sent to it for the first time.
+fn frame_if_deliverable(conn: &mut Conn, sending: Sending<'_>, now: Time) -> Option<Frame> {
+    let left_s = sending.left_s(now)?;
+    (may_receive(conn, sending.message) && fits(conn, sending, left_s))
+        .then(|| publish_frame(conn, sending, left_s))
+}
+
 /// Whether a message may be sent to this connection for the first time: it has not expired, fits
 /// its Maximum Packet Size `[MQTT-3.1.2-24]`, and its topic may be read.
-fn is_deliverable(conn: &Conn, queued: &Queued, now: Time) -> bool {
-    let Some(left_s) = expiry_left_s(&queued.message, queued.at, now) else { return false };
-    if !conn.grants.may_receive(queued.message.topic_str()) && !seeded!(ForgetsGrants) {
-        return false;
-    }
-    fits(conn, queued, left_s)
+fn is_deliverable(conn: &Conn, sending: Sending<'_>, now: Time) -> bool {
+    let Some(left_s) = sending.left_s(now) else { return false };
+    may_receive(conn, sending.message) && fits(conn, sending, left_s)
+}
+
+fn may_receive(conn: &Conn, message: &Message) -> bool {
+    conn.grants == Grants::All
+        || conn.grants.may_receive(message.topic_str())
+        || seeded!(ForgetsGrants)
 }
 
 /// Whether a message is within the connection's Maximum Packet Size `[MQTT-3.1.2-24]`.
-fn fits(conn: &Conn, queued: &Queued, left_s: u32) -> bool {
+fn fits(conn: &Conn, sending: Sending<'_>, left_s: u32) -> bool {
     //= [U5-3.1.2.11.4-b]
     // The layout's own size bounds what the frame adds: a header, identifiers and an alias.
-    if queued.message.size().saturating_add(32) <= conn.packet_max as usize
-        && queued.extra.is_none()
+    if sending.message.size().saturating_add(32) <= conn.packet_max as usize
+        && *sending.ids == Ids::None
     {
         return true;
     }
-    let packet_id = if queued.qos == QoS::AtMostOnce { None } else { PacketId::new(1) };
-    let frame = plain_frame(conn, queued, Sending { packet_id, dup: false }, left_s);
+    let packet_id = if sending.qos == QoS::AtMostOnce { None } else { PacketId::new(1) };
+    let frame = plain_frame(conn, Sending { packet_id, ..sending }, left_s);
     frame.len() <= conn.packet_max as usize
 }
 
 /// The PUBLISH for a connection, with a Topic Alias if the client takes one and the packet stays
 /// within its limit.
-fn publish_frame(conn: &mut Conn, queued: &Queued, how: Sending, left_s: u32) -> Frame {
-    let frame = plain_frame(conn, queued, how, left_s);
+fn publish_frame(conn: &mut Conn, sending: Sending<'_>, left_s: u32) -> Frame {
+    let frame = plain_frame(conn, sending, left_s);
     if conn.alias_out_max == 0 {
         return frame;
     }
     //= [MQTT-3.1.2-26] [MQTT-3.3.2-8] [MQTT-3.3.2-11] aliases are 1 to the client's maximum, first come.
-    let known = conn.aliases_out.get(queued.message.topic()).copied();
+    let known = conn.aliases_out.get(sending.message.topic()).copied();
     let alias = known.or_else(|| {
         let next = u16::try_from(conn.aliases_out.len()).ok()?.checked_add(1)?;
         (next <= conn.alias_out_max).then_some(next)
@@ -359,42 +424,39 @@ fn publish_frame(conn: &mut Conn, queued: &Queued, how: Sending, left_s: u32) ->
     let aliased = Frame::PublishWith(Box::new(PublishFrame {
         topic_alias: Some(alias),
         omit_topic: known.is_some(),
-        ..publish_parts(conn, queued, how, left_s)
+        ..publish_parts(conn, sending, left_s)
     }));
     if aliased.len() > conn.packet_max as usize {
         return frame;
     }
     if known.is_none() {
-        conn.aliases_out.insert(queued.message.topic().into(), alias.get());
+        conn.aliases_out.insert(sending.message.topic().into(), alias.get());
     }
     aliased
 }
 
-fn plain_frame(conn: &Conn, queued: &Queued, how: Sending, left_s: u32) -> Frame {
-    let has_ids =
-        conn.version.is_v5() && queued.extra.as_ref().is_some_and(|extra| extra.ids != Ids::None);
-    if has_ids {
-        return Frame::PublishWith(Box::new(publish_parts(conn, queued, how, left_s)));
+fn plain_frame(conn: &Conn, sending: Sending<'_>, left_s: u32) -> Frame {
+    if conn.version.is_v5() && *sending.ids != Ids::None {
+        return Frame::PublishWith(Box::new(publish_parts(conn, sending, left_s)));
     }
     Frame::Publish {
-        message: queued.message.clone(),
+        message: sending.message.clone(),
         version: conn.version,
-        flags: Frame::publish_flags(how.dup, queued.qos, queued.retain),
-        packet_id: how.packet_id.map_or(0, PacketId::get),
+        flags: Frame::publish_flags(sending.dup, sending.qos, sending.retain),
+        packet_id: sending.packet_id.map_or(0, PacketId::get),
         expiry_s: left_s,
     }
 }
 
-fn publish_parts(conn: &Conn, queued: &Queued, how: Sending, left_s: u32) -> PublishFrame {
-    let ids = queued.extra.as_ref().map(|extra| &extra.ids);
+fn publish_parts(conn: &Conn, sending: Sending<'_>, left_s: u32) -> PublishFrame {
     PublishFrame {
-        message: queued.message.clone(),
+        message: sending.message.clone(),
         version: conn.version,
-        flags: Frame::publish_flags(how.dup, queued.qos, queued.retain),
-        packet_id: how.packet_id,
+        flags: Frame::publish_flags(sending.dup, sending.qos, sending.retain),
+        packet_id: sending.packet_id,
         expiry_s: left_s,
         topic_alias: None,
         omit_topic: false,
-        subscription_ids: ids.map_or_else(Vec::new, Ids::to_vec),
+        subscription_ids: sending.ids.to_vec(),
     }
 }

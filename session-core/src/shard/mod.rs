@@ -9,6 +9,7 @@ mod command;
 mod conn;
 mod connect;
 mod deliver;
+mod memo;
 mod msg;
 mod outgoing;
 mod publish;

@@ -194,7 +194,11 @@ impl Shard {
             //= [U5-3.4.2.1-a]
             reason = ReasonCode::NoMatchingSubscribers;
         }
-        let (mut shards, mut refused) = self.fan_out(cx, publication, &mut targets);
+        let (mut shards, mut refused) = if self.can_deliver_at_once(cx, &targets) {
+            (0, self.deliver_each(cx, publication, targets.drain(..)))
+        } else {
+            self.fan_out(cx, publication, &mut targets)
+        };
         self.scratch = targets;
         for share in shares {
             let offer = Offer { publication: publication.clone(), share, declined: Vec::new() };
@@ -220,7 +224,11 @@ impl Shard {
 
     /// Collects the receivers, one entry for each session, sorted by shard and session; returns
     /// the share groups that match.
-    fn find_targets(&self, publication: &Publication, targets: &mut Vec<Target>) -> Vec<Arc<str>> {
+    fn find_targets(
+        &mut self,
+        publication: &Publication,
+        targets: &mut Vec<Target>,
+    ) -> Vec<Arc<str>> {
         //= [MQTT-3.3.2-3] [MQTT-4.5.0-1]
         let mut shares = Vec::new();
         let mut lists = 0_u32;
@@ -248,6 +256,29 @@ impl Shard {
             merge_overlapping(targets);
         }
         shares
+    }
+
+    /// Whether all receivers are here and few enough for this call, as nearly always. They are sorted
+    /// by shard.
+    fn can_deliver_at_once(&self, cx: &Cx<'_>, targets: &[Target]) -> bool {
+        let is_here = |target: Option<&Target>| {
+            target.is_none_or(|target| target.who.shard == self.config.id)
+        };
+        is_here(targets.first()) && is_here(targets.last()) && targets.len() <= cx.budget as usize
+    }
+
+    /// Delivers to sessions here; whether one of them refused.
+    fn deliver_each(
+        &mut self,
+        cx: &mut Cx<'_>,
+        publication: &Publication,
+        targets: impl Iterator<Item = Target>,
+    ) -> bool {
+        let mut refused = false;
+        for target in targets {
+            refused |= !self.deliver(cx, publication, target);
+        }
+        refused
     }
 
     /// Gives each shard its receivers. Returns how many other shards will answer, and whether a
@@ -279,9 +310,7 @@ impl Shard {
                 answers = answers.saturating_add(1);
                 cx.budget = 0;
             } else {
-                for target in targets.drain(begin..) {
-                    refused |= !self.deliver(cx, publication, target);
-                }
+                refused |= self.deliver_each(cx, publication, targets.drain(begin..));
             }
         }
         (answers, refused)

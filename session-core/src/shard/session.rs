@@ -12,6 +12,7 @@ use core::ops::Bound::{Excluded, Included};
 use codec::{Message, PacketId, QoS, SubscriptionOptions, Will};
 
 use super::{
+    memo::Memo,
     msg::{MsgId, Publication},
     outgoing::Source,
     table::SortedList,
@@ -245,6 +246,8 @@ pub(super) struct Session {
     /// Places taken in the receiver's window.
     pub(super) window_used: u16,
     pub(super) next_packet_id: u16,
+    /// Identifiers from the next one to below this are free.
+    pub(super) free_below: Memo<u16>,
     /// QoS 1 and 2 messages that wait for their first transmission: the first of them, if there are
     /// more than memory should hold.
     pub(super) queue: Queue,
@@ -282,6 +285,7 @@ impl Session {
             unsent: 0,
             window_used: 0,
             next_packet_id: 1,
+            free_below: Memo(0),
             queue: Queue::default(),
             last: Place::default(),
             loaded: Place::default(),
@@ -336,8 +340,23 @@ impl Session {
         Some(queued)
     }
 
-    /// A Packet Identifier that no exchange uses `[MQTT-2.2.1-4]`; `None` if all are in use.
-    pub(super) fn free_packet_id(&self, max: u16) -> Option<PacketId> {
+    /// A Packet Identifier that no exchange uses `[MQTT-2.2.1-4]`; `None` if all are in use. How far
+    /// identifiers are free is remembered, so that not every message looks through all exchanges.
+    pub(super) fn free_packet_id(&mut self, max: u16) -> Option<PacketId> {
+        let next = self.next_packet_id;
+        if next <= max && next < self.free_below.0 {
+            return PacketId::new(next);
+        }
+        let id = self.find_packet_id(max)?;
+        self.next_packet_id = id.get();
+        let others = self.exchanges.iter().map(|exchange| exchange.packet_id.get());
+        let used = others.filter(|used| *used >= id.get()).min();
+        self.free_below.0 = used.unwrap_or(u16::MAX);
+        Some(id)
+    }
+
+    /// The same, whatever is remembered.
+    pub(super) fn find_packet_id(&self, max: u16) -> Option<PacketId> {
         //= [U3-2.3.1-a]
         //= [U5-2.2.1-a] [MQTT-4.3.2-1] [MQTT-4.3.3-1]
         let max = max.max(1);
@@ -358,10 +377,16 @@ impl Session {
         None
     }
 
+    /// Whether what is remembered of free identifiers is true.
+    pub(super) fn remembers_well(&self) -> bool {
+        let known_free = self.next_packet_id..self.free_below.0;
+        !self.exchanges.iter().any(|exchange| known_free.contains(&exchange.packet_id.get()))
+    }
+
     /// The first message of the queue begins its exchange. Both life and recovery come here.
     pub(super) fn begin_exchange(&mut self, packet_id: PacketId, sent: bool) {
         let Some(queued) = self.pop() else { return };
-        self.next_packet_id = packet_id.get().wrapping_add(1);
+        self.follow(packet_id);
         let place = queued.place;
         let stage = Stage::Published(queued);
         self.exchanges.push_back(Exchange { packet_id, stage, place, sent });
@@ -378,7 +403,17 @@ impl Session {
         let stage = Stage::Released;
         self.exchanges.push_back(Exchange { packet_id, stage, place, sent: false });
         self.unsent = self.unsent.saturating_add(1);
-        self.next_packet_id = packet_id.get().wrapping_add(1);
+        self.follow(packet_id);
+    }
+
+    /// The identifier behind this one is the next to try.
+    fn follow(&mut self, packet_id: PacketId) {
+        let next = packet_id.get().wrapping_add(1);
+        // Of what is behind any other than the expected one nothing is known.
+        if packet_id.get() != self.next_packet_id || next == 0 {
+            self.free_below.0 = 0;
+        }
+        self.next_packet_id = next;
     }
 
     pub(super) fn exchange(&mut self, packet_id: PacketId) -> Option<&mut Exchange> {

@@ -4,6 +4,8 @@
 
 use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 
+use super::memo::{Memo, TopicMemo};
+
 type Index = u32;
 const ROOT: Index = 0;
 
@@ -110,6 +112,8 @@ impl<V> Node<V> {
 pub(super) struct Tree<V> {
     nodes: Vec<Option<Node<V>>>,
     free: Vec<Index>,
+    /// The nodes whose values match topics that were looked up lately.
+    memo: Memo<TopicMemo>,
 }
 
 /// Splits off the first level: the level, and what follows its `/` if there is one.
@@ -124,7 +128,8 @@ fn split(path: &[u8]) -> (&[u8], Option<&[u8]>) {
 
 impl<V> Tree<V> {
     pub(super) fn new() -> Self {
-        Self { nodes: Vec::from([Some(Node::new(ROOT, &[]))]), free: Vec::new() }
+        let nodes = Vec::from([Some(Node::new(ROOT, &[]))]);
+        Self { nodes, free: Vec::new(), memo: Memo::default() }
     }
 
     pub(super) fn get(&self, path: &[u8]) -> Option<&V> {
@@ -148,6 +153,9 @@ impl<V> Tree<V> {
                 None => self.add(at, level),
             };
         }
+        if self.node(at)?.value.is_none() {
+            self.memo.0.clear();
+        }
         Some(self.node_mut(at)?.value.get_or_insert_with(|| Box::new(make())))
     }
 
@@ -156,6 +164,7 @@ impl<V> Tree<V> {
     pub(super) fn remove(&mut self, path: &[u8]) -> Option<Box<V>> {
         let mut at = self.find(path)?;
         let value = self.node_mut(at)?.value.take()?;
+        self.memo.0.clear();
         while at != ROOT && self.node(at).is_some_and(Node::is_bare) {
             let node = self.nodes.get_mut(at as usize)?.take()?;
             self.free.push(at);
@@ -170,8 +179,36 @@ impl<V> Tree<V> {
         Some(value)
     }
 
-    /// Visits the value of every filter in the tree that matches a Topic Name.
-    pub(super) fn matching<'a>(&'a self, name: &[u8], mut visit: impl FnMut(&'a V)) {
+    /// Visits the value of every filter in the tree that matches a Topic Name, which is remembered for
+    /// the next time.
+    #[inline]
+    pub(super) fn matching<'a>(&'a mut self, name: &[u8], mut visit: impl FnMut(&'a V)) {
+        if self.memo.0.get(name).is_none() {
+            let mut found = Vec::new();
+            self.search(name, |index| found.push(index));
+            self.memo.0.put(name, &found);
+            let this = &*self;
+            return found.into_iter().filter_map(|index| this.value(index)).for_each(visit);
+        }
+        let this = &*self;
+        for index in this.memo.0.get(name).unwrap_or_default() {
+            if let Some(value) = this.value(*index) {
+                visit(value);
+            }
+        }
+    }
+
+    /// Whether what is remembered is what a search finds.
+    pub(super) fn remembers_well(&self) -> bool {
+        self.memo.0.iter().all(|(name, known)| {
+            let mut found = Vec::new();
+            self.search(name, |index| found.push(index));
+            found == known
+        })
+    }
+
+    /// Visits the node of every filter in the tree that has a value and matches a Topic Name.
+    fn search(&self, name: &[u8], mut visit: impl FnMut(Index)) {
         let mut stack: Vec<(Index, Option<&[u8]>)> = Vec::new();
         let mut next = Some((ROOT, Some(name)));
         // [MQTT-4.7.2-1]: a wildcard in the first level does not match a name that begins with $.
@@ -180,12 +217,12 @@ impl<V> Tree<V> {
             let Some(node) = self.node(at) else { continue };
             let wild = !(dollar && at == ROOT);
             // `a/#` matches `a` itself too.
-            if wild && let Some(value) = node.hash.and_then(|hash| self.value(hash)) {
-                visit(value);
+            if wild && let Some(hash) = node.hash.filter(|hash| self.value(*hash).is_some()) {
+                visit(hash);
             }
             let Some(rest) = rest else {
-                if let Some(value) = &node.value {
-                    visit(value);
+                if node.value.is_some() {
+                    visit(at);
                 }
                 continue;
             };
@@ -295,9 +332,13 @@ mod tests {
         tree
     }
 
-    fn matching(tree: &Tree<String>, name: &str) -> Vec<String> {
+    /// What a tree finds when it searches; it remembers that, or nothing.
+    fn matching(tree: &mut Tree<String>, name: &str) -> Vec<String> {
         let mut found = vec![];
         tree.matching(name.as_bytes(), |value| found.push(value.clone()));
+        let mut again = vec![];
+        tree.matching(name.as_bytes(), |value| again.push(value.clone()));
+        assert_eq!(found, again, "{name}");
         found.sort();
         found
     }
@@ -328,13 +369,13 @@ mod tests {
             .into_iter()
             .filter(|name| codec::topic::is_valid_name(name))
             .collect();
-        let filter_tree = tree(&filters.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut filter_tree = tree(&filters.iter().map(String::as_str).collect::<Vec<_>>());
         let name_tree = tree(&names.iter().map(String::as_str).collect::<Vec<_>>());
         for name in &names {
             let mut expected: Vec<_> =
                 filters.iter().filter(|f| codec::topic::matches(f, name)).cloned().collect();
             expected.sort();
-            assert_eq!(matching(&filter_tree, name), expected, "filters matching {name}");
+            assert_eq!(matching(&mut filter_tree, name), expected, "filters matching {name}");
         }
         for filter in &filters {
             let mut found = vec![];
@@ -360,10 +401,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_remembered_does_not_outlive_a_change() {
+        let mut tree = tree(&["a/+"]);
+        assert_eq!(matching(&mut tree, "a/b"), ["a/+"]);
+        tree.entry(b"a/b", || String::from("a/b"));
+        assert_eq!(matching(&mut tree, "a/b"), ["a/+", "a/b"]);
+        assert!(tree.remembers_well());
+        tree.remove(b"a/+");
+        assert_eq!(matching(&mut tree, "a/b"), ["a/b"]);
+        // A node that is used anew is not taken for what it was.
+        tree.remove(b"a/b");
+        tree.entry(b"c/d", || String::from("c/d"));
+        assert_eq!(matching(&mut tree, "a/b"), [""; 0]);
+        assert!(tree.remembers_well());
+        tree.memo.0.put(b"a/b", &[1]);
+        assert!(!tree.remembers_well());
+    }
+
+    #[test]
     fn a_path_of_65535_levels_needs_no_stack() {
         let deep = "/".repeat(65_535);
         let mut tree = tree(&[&deep, "#"]);
-        assert_eq!(matching(&tree, &deep).len(), 2);
+        assert_eq!(matching(&mut tree, &deep).len(), 2);
         assert!(tree.remove(deep.as_bytes()).is_some());
     }
 }
