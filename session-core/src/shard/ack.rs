@@ -46,7 +46,7 @@ impl Shard {
                     self.apply_received(session, packet_id);
                 }
                 if let Some(session) = self.sessions.get_mut(session) {
-                    session.mark_sent(packet_id);
+                    session.traffic.mark_sent(packet_id);
                 }
                 self.send_ack(cx, id, AckKind::PubRel, packet_id, ReasonCode::Success);
             }

@@ -19,12 +19,12 @@ impl Session {
     /// QoS 1 and 2 messages that wait, in memory or on disk.
     pub(super) fn waiting(&self) -> u64 {
         let on_disk = self.last.number.saturating_sub(self.loaded.number);
-        on_disk.saturating_add(self.queue.len() as u64)
+        on_disk.saturating_add(self.traffic.queue.len() as u64)
     }
 
     /// Their bytes.
-    pub(super) const fn waiting_bytes(&self) -> u64 {
-        self.last.end.saturating_sub(self.loaded.end).saturating_add(self.queue.bytes)
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        self.last.end.saturating_sub(self.loaded.end).saturating_add(self.traffic.queue.bytes)
     }
 
     /// Whether messages wait that are on disk only.
@@ -44,9 +44,11 @@ impl Session {
     pub(super) fn push(&mut self, queued: Queued, may_leave: bool, limits: &Limits) {
         let was_behind = self.is_behind();
         self.last = queued.place;
-        if !may_leave || (!was_behind && has_room(&self.queue, &queued, self.residence(limits))) {
+        if !may_leave
+            || (!was_behind && has_room(&self.traffic.queue, &queued, self.residence(limits)))
+        {
             self.loaded = queued.place;
-            self.queue.push(queued);
+            self.traffic.queue.push(queued);
         }
     }
 
@@ -56,8 +58,8 @@ impl Session {
         if self.is_behind() {
             return self.last.number;
         }
-        let waiting = self.queue.messages.back().map_or(0, |queued| queued.place.number);
-        waiting.max(self.exchanges.back().map_or(0, |exchange| exchange.place.number))
+        let waiting = self.traffic.queue.messages.back().map_or(0, |queued| queued.place.number);
+        waiting.max(self.traffic.exchanges.back().map_or(0, |exchange| exchange.place.number))
     }
 
     /// A place was given, although its message is not here.
@@ -79,17 +81,17 @@ impl Session {
     pub(super) fn shrink(&mut self, limits: &Limits) {
         let residence = self.residence(limits);
         let mut kept = Queue::default();
-        for queued in &self.queue.messages {
+        for queued in &self.traffic.queue.messages {
             if !has_room(&kept, queued, residence) {
                 break;
             }
             kept.push(queued.clone());
         }
         if let Some(last) = kept.messages.back()
-            && kept.len() < self.queue.len()
+            && kept.len() < self.traffic.queue.len()
         {
             self.loaded = last.place;
-            self.queue = kept;
+            self.traffic.queue = kept;
         }
     }
 }
@@ -107,8 +109,8 @@ impl Shard {
             return;
         }
         let (messages, bytes) = session.residence(&self.config.limits);
-        let is_low =
-            session.queue.len() <= messages as usize / 2 && session.queue.bytes <= bytes / 2;
+        let is_low = session.traffic.queue.len() <= messages as usize / 2
+            && session.traffic.queue.bytes <= bytes / 2;
         if session.conn.is_some() && is_low {
             self.load(cx, id);
         }
@@ -117,10 +119,10 @@ impl Shard {
     /// Asks for the next part of a backlog, if there is one and it is not asked for.
     pub(super) fn load(&mut self, cx: &mut Cx<'_>, id: SessionId) {
         let Some(session) = self.sessions.get_mut(id) else { return };
-        if session.loading || !session.is_behind() {
+        if session.traffic.loading || !session.is_behind() {
             return;
         }
-        session.loading = true;
+        session.traffic.loading = true;
         let (messages_max, bytes_max) = session.residence(&self.config.limits);
         let (after, through) = (session.loaded, session.last);
         let load = Load { session: id, after, through, messages_max, bytes_max };
@@ -131,7 +133,7 @@ impl Shard {
         let Loaded { load, messages, complete } = loaded;
         let id = load.session;
         let Some(session) = self.sessions.get_mut(id) else { return };
-        if !core::mem::take(&mut session.loading) {
+        if !core::mem::take(&mut session.traffic.loading) {
             return;
         }
         // What was asked for before the connection went away may be more than is missing now.
@@ -140,7 +142,7 @@ impl Shard {
             for queued in messages {
                 if queued.place.number > session.loaded.number {
                     session.loaded = queued.place;
-                    session.queue.push(queued);
+                    session.traffic.queue.push(queued);
                 }
             }
             // A disk that has nothing to say has lost it.
@@ -163,7 +165,9 @@ impl Shard {
         }
         for _ in 0..AT_ONCE {
             let Some(session) = self.sessions.get(id) else { return };
-            let Some(first) = session.queue.messages.front() else { return self.load(cx, id) };
+            let Some(first) = session.traffic.queue.messages.front() else {
+                return self.load(cx, id);
+            };
             if first.at.plus_s(age_s) > cx.now {
                 return;
             }
@@ -175,15 +179,15 @@ impl Shard {
     /// Makes the room that was promised.
     fn drop_overdue(&mut self, cx: &mut Cx<'_>, id: SessionId) {
         while let Some(session) = self.sessions.get_mut(id)
-            && session.overdue > 0
+            && session.traffic.overdue > 0
         {
-            if session.queue.is_empty() {
+            if session.traffic.queue.is_empty() {
                 if !session.is_behind() {
-                    session.overdue = 0;
+                    session.traffic.overdue = 0;
                 }
                 return self.load(cx, id);
             }
-            session.overdue = session.overdue.saturating_sub(1);
+            session.traffic.overdue = session.traffic.overdue.saturating_sub(1);
             self.drop_first(cx, id);
         }
         let limits = &self.config.limits;

@@ -64,8 +64,9 @@ impl Shard {
         let session = self.sessions.get(id);
         let mutual = session.is_some_and(|session| session.conn == Some(conn.id));
         ensure(mutual, "a connection and its session know each other")?;
-        let held = session
-            .map_or(0, |session| session.inbound.values().filter(|held| held.counted).count());
+        let held = session.map_or(0, |session| {
+            session.traffic.inbound.values().filter(|held| held.counted).count()
+        });
         let answers = self.outgoing.values().filter_map(|one| one.answer?.counted);
         let releasing = answers.filter(|counted| *counted == conn.id).count();
         let used = conn.acks.len().saturating_add(held).saturating_add(releasing);
@@ -76,28 +77,34 @@ impl Shard {
         let named = self.by_client.get(&session.client_id) == Some(&id);
         ensure(named, "a session is found by its Client Identifier")?;
         ensure(
-            session.queue.bytes == bytes(&session.queue.messages),
+            session.traffic.queue.bytes == bytes(&session.traffic.queue.messages),
             "queued bytes equal a recount",
         )?;
-        let qos0 = bytes(&session.queue_qos0.messages);
-        ensure(session.queue_qos0.bytes == qos0, "queued QoS 0 bytes equal a recount")?;
+        let qos0 = bytes(&session.traffic.queue_qos0.messages);
+        ensure(session.traffic.queue_qos0.bytes == qos0, "queued QoS 0 bytes equal a recount")?;
         ensure(!session.is_behind() || self.logs(id), "only what is logged is left to the disk")?;
-        let places = session.queue.messages.iter().map(|queued| queued.place);
-        let last = session.queue.messages.back().map(|queued| queued.place);
+        let places = session.traffic.queue.messages.iter().map(|queued| queued.place);
+        let last = session.traffic.queue.messages.back().map(|queued| queued.place);
         let is_ordered = places.is_sorted_by(|a, b| a.number < b.number)
             && last.is_none_or(|last| last.number <= session.loaded.number)
             && session.loaded.number <= session.last.number;
         ensure(is_ordered, "places are in the order of the queue")?;
-        let held =
-            session.inbound.values().fold(0, |sum: u64, one| sum.saturating_add(one.bytes()));
-        ensure(session.inbound_bytes == held, "held bytes equal a recount")?;
+        let held = session
+            .traffic
+            .inbound
+            .values()
+            .fold(0, |sum: u64, one| sum.saturating_add(one.bytes()));
+        ensure(session.traffic.inbound_bytes == held, "held bytes equal a recount")?;
         match session.conn {
             Some(conn) => {
                 let connected = self.conns.get(conn).and_then(Conn::session) == Some(id);
                 ensure(connected, "a session and its connection know each other")?;
             }
             None => {
-                ensure(session.queue_qos0.is_empty(), "nothing of QoS 0 waits for the absent")?;
+                ensure(
+                    session.traffic.queue_qos0.is_empty(),
+                    "nothing of QoS 0 waits for the absent",
+                )?;
                 ensure(session.expiry_s > 0, "a session without expiry ends with its connection")?;
                 if let Some(ends) = session.ends {
                     let armed = self.timers.contains(&(ends, Timer::Session(id)));
@@ -115,19 +122,19 @@ impl Shard {
 
     //= [MQTT-2.2.1-4] [MQTT-3.3.4-9]
     fn check_exchanges(&self, session: &Session) -> Result<(), Violation> {
-        let ids: BTreeSet<_> = session.exchanges.iter().map(|e| e.packet_id).collect();
-        let unique = ids.len() == session.exchanges.len();
+        let ids: BTreeSet<_> = session.traffic.exchanges.iter().map(|e| e.packet_id).collect();
+        let unique = ids.len() == session.traffic.exchanges.len();
         ensure(unique, "no two exchanges share a Packet Identifier")?;
         let max = self.config.limits.packet_id_max.max(1);
         let within = ids.iter().all(|id| id.get() <= max);
         ensure(within, "Packet Identifiers stay within their space")?;
         ensure(session.remembers_well(), "an identifier that is known to be free is free")?;
-        let sent = session.exchanges.iter().filter(|exchange| exchange.sent);
+        let sent = session.traffic.exchanges.iter().filter(|exchange| exchange.sent);
         let published = sent.clone().filter(|e| matches!(e.stage, Stage::Published(_))).count();
         let sent = sent.count();
-        ensure(usize::from(session.window_used) == sent, "the window equals a recount")?;
-        let unsent = session.exchanges.len().saturating_sub(sent);
-        ensure(session.unsent as usize == unsent, "unsent exchanges equal a recount")?;
+        ensure(usize::from(session.traffic.window_used) == sent, "the window equals a recount")?;
+        let unsent = session.traffic.exchanges.len().saturating_sub(sent);
+        ensure(session.traffic.unsent as usize == unsent, "unsent exchanges equal a recount")?;
         let window = session.conn.and_then(|conn| self.conns.get(conn)).map_or(0, |c| c.window);
         ensure(published <= usize::from(window), "the receiver's window is kept")
     }
@@ -135,15 +142,15 @@ impl Shard {
     /// Nothing waits that could go: no wake-up is ever lost.
     fn check_progress(&self, session: &Session) -> Result<(), Violation> {
         let Some(conn) = session.conn.and_then(|conn| self.conns.get(conn)) else { return Ok(()) };
-        if conn.credit <= 0 || session.subscribing > 0 {
+        if conn.credit <= 0 || session.traffic.subscribing > 0 {
             return Ok(());
         }
-        ensure(session.queue_qos0.is_empty(), "QoS 0 does not wait for an open socket")?;
-        let room = session.window_used < conn.window
+        ensure(session.traffic.queue_qos0.is_empty(), "QoS 0 does not wait for an open socket")?;
+        let room = session.traffic.window_used < conn.window
             && session.find_packet_id(self.config.limits.packet_id_max).is_some();
-        let stalled = room && !(session.queue.is_empty() && session.unsent == 0);
+        let stalled = room && !(session.traffic.queue.is_empty() && session.traffic.unsent == 0);
         ensure(!stalled, "a message does not wait for an open window")?;
-        let missed = room && session.is_behind() && !session.loading;
+        let missed = room && session.is_behind() && !session.traffic.loading;
         ensure(!missed, "a backlog is asked for when there is room")
     }
 
@@ -302,31 +309,31 @@ mod tests {
                 s.conns.get_mut(CONN).expect("open").inbound_used = 3;
             }),
             ("a session is found by its Client Identifier", |s| s.by_client.clear()),
-            ("queued bytes equal a recount", |s| only(s).queue.bytes = 0),
-            ("queued QoS 0 bytes equal a recount", |s| only(s).queue_qos0.bytes = 9),
+            ("queued bytes equal a recount", |s| only(s).traffic.queue.bytes = 0),
+            ("queued QoS 0 bytes equal a recount", |s| only(s).traffic.queue_qos0.bytes = 9),
             ("only what is logged is left to the disk", |s| {
                 only(s).last = only(s).last.next(1);
             }),
             ("places are in the order of the queue", |s| {
-                only(s).queue.messages[0].place.number = 9;
+                only(s).traffic.queue.messages[0].place.number = 9;
             }),
             ("a backlog is asked for when there is room", |s| {
                 s.config.durable = true;
-                only(s).queue = Default::default();
+                only(s).traffic.queue = Default::default();
                 only(s).last = only(s).last.next(1);
                 s.conns.get_mut(CONN).expect("open").window = 2;
             }),
             ("an identifier that is known to be free is free", |s| {
                 (only(s).next_packet_id, only(s).free_below.0) = (1, 2);
             }),
-            ("held bytes equal a recount", |s| only(s).inbound_bytes = 9),
+            ("held bytes equal a recount", |s| only(s).traffic.inbound_bytes = 9),
             ("a session and its connection know each other", |s| {
                 s.conns.remove(CONN);
             }),
             ("nothing of QoS 0 waits for the absent", |s| {
                 s.handle(Time(0), Input::Closed { conn: CONN }, &mut Vec::new());
-                let queued = only(s).queue.messages[0].clone();
-                only(s).queue_qos0.push(queued);
+                let queued = only(s).traffic.queue.messages[0].clone();
+                only(s).traffic.queue_qos0.push(queued);
             }),
             ("a session without expiry ends with its connection", |s| {
                 s.handle(Time(0), Input::Closed { conn: CONN }, &mut Vec::new());
@@ -338,28 +345,28 @@ mod tests {
             }),
             ("the Will of an absent client is armed", |s| {
                 s.handle(Time(0), Input::Closed { conn: CONN }, &mut Vec::new());
-                let message = only(s).queue.messages[0].message.clone();
+                let message = only(s).traffic.queue.messages[0].message.clone();
                 let (qos, retain) = (QoS::AtMostOnce, false);
                 let will = codec::Will { qos, retain, delay_s: 5, message };
                 only(s).will =
                     Some(Box::new(super::super::session::PendingWill { will, due: None }));
             }),
             ("no two exchanges share a Packet Identifier", |s| {
-                let twin = only(s).exchanges[0].clone();
-                only(s).exchanges.push_back(twin);
+                let twin = only(s).traffic.exchanges[0].clone();
+                only(s).traffic.exchanges.push_back(twin);
             }),
             ("Packet Identifiers stay within their space", |s| {
-                only(s).exchanges[0].packet_id = PacketId::new(9).expect("not zero");
+                only(s).traffic.exchanges[0].packet_id = PacketId::new(9).expect("not zero");
                 s.config.limits.packet_id_max = 8;
             }),
-            ("the window equals a recount", |s| only(s).window_used = 0),
-            ("unsent exchanges equal a recount", |s| only(s).unsent = 1),
+            ("the window equals a recount", |s| only(s).traffic.window_used = 0),
+            ("unsent exchanges equal a recount", |s| only(s).traffic.unsent = 1),
             ("the receiver's window is kept", |s| {
                 s.conns.get_mut(CONN).expect("open").window = 0;
             }),
             ("QoS 0 does not wait for an open socket", |s| {
-                let queued = only(s).queue.messages[0].clone();
-                only(s).queue_qos0.push(queued);
+                let queued = only(s).traffic.queue.messages[0].clone();
+                only(s).traffic.queue_qos0.push(queued);
             }),
             ("a message does not wait for an open window", |s| {
                 s.conns.get_mut(CONN).expect("open").window = 2;

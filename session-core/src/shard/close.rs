@@ -11,6 +11,7 @@ use super::{
     session::{Queued, Session, Stage},
     table::SessionId,
     timer::Timer,
+    traffic::Traffic,
 };
 use crate::{Cause, ConnId, Effect, Event, Time};
 
@@ -170,7 +171,8 @@ impl Shard {
             self.timers.remove(&(ends, Timer::Session(id)));
         }
         let on_disk = session.last.number.saturating_sub(session.loaded.number);
-        let Session { client_id, subscriptions, queue, exchanges, .. } = *session;
+        let Session { client_id, subscriptions, traffic, .. } = *session;
+        let Traffic { queue, exchanges, .. } = traffic.into_inner();
         let has_shares = subscriptions.iter().any(|(filter, _)| filter.starts_with("$share/"));
         if !seeded!(KeepsIndexOfEnded) {
             self.unsubscribe_ended(cx, id, subscriptions.into_keys());

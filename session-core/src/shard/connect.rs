@@ -268,7 +268,7 @@ impl Shard {
             && let Some(session) = old.take()
         {
             if seeded!(KeepsInboundAtCleanStart) {
-                kept = self.sessions.get(session).map(|session| session.inbound.clone());
+                kept = self.sessions.get(session).map(|session| session.traffic.inbound.clone());
             }
             self.end_session(cx, session);
         }

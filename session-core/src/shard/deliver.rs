@@ -56,8 +56,8 @@ impl Shard {
         //= [MQTT-4.9.0-3]
         let session = self.sessions.get(id).ok_or(false)?;
         let conn = session.conn.and_then(|conn| self.conns.get(conn)).ok_or(false)?;
-        let window_open =
-            qos == QoS::AtMostOnce || (session.waiting() == 0 && session.window_used < conn.window);
+        let window_open = qos == QoS::AtMostOnce
+            || (session.waiting() == 0 && session.traffic.window_used < conn.window);
         if window_open && conn.credit > 0 { Ok(()) } else { Err(true) }
     }
 
@@ -101,7 +101,10 @@ impl Shard {
         //= [MQTT-4.3.1-1]
         let Some(session) = self.sessions.get_mut(target.who.session) else { return };
         let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else { return };
-        if session.subscribing == 0 && session.queue_qos0.is_empty() && conn.credit > 0 {
+        if session.traffic.subscribing == 0
+            && session.traffic.queue_qos0.is_empty()
+            && conn.credit > 0
+        {
             let sending = Sending {
                 message: &of.message,
                 qos: QoS::AtMostOnce,
@@ -117,11 +120,11 @@ impl Shard {
             }
             return;
         }
-        if !session.queue_qos0.is_full(&of.message, &self.config.limits) {
-            return session.queue_qos0.push(queued(of, target, QoS::AtMostOnce));
+        if !session.traffic.queue_qos0.is_full(&of.message, &self.config.limits) {
+            return session.traffic.queue_qos0.push(queued(of, target, QoS::AtMostOnce));
         }
-        if !session.reported {
-            session.reported = true;
+        if !session.traffic.reported {
+            session.traffic.reported = true;
             let client_id = session.client_id.clone();
             cx.out.push(Effect::Note(Box::new(Event::SlowConsumer { client_id })));
         }
@@ -189,7 +192,7 @@ impl Shard {
         event: impl FnOnce(Box<str>, u32) -> Event,
     ) {
         let Some(session) = self.sessions.get_mut(id) else { return };
-        if !core::mem::replace(&mut session.reported, true) {
+        if !core::mem::replace(&mut session.traffic.reported, true) {
             let queued = u32::try_from(session.waiting()).unwrap_or(u32::MAX);
             let event = event(session.client_id.clone(), queued);
             cx.out.push(Effect::Note(Box::new(event)));
@@ -207,12 +210,12 @@ impl Shard {
             if !session.is_full(&queued.message, &self.config.limits) {
                 return true;
             }
-            if session.queue.is_empty() {
+            if session.traffic.queue.is_empty() {
                 if !session.is_behind() {
                     return false;
                 }
                 // The oldest are on disk only: they make room once they are known.
-                session.overdue = session.overdue.saturating_add(1);
+                session.traffic.overdue = session.traffic.overdue.saturating_add(1);
                 self.load(cx, id);
                 return true;
             }
@@ -222,7 +225,8 @@ impl Shard {
     }
 
     pub(super) fn drop_first(&mut self, cx: &mut Cx<'_>, id: SessionId) {
-        let first = self.sessions.get(id).and_then(|session| session.queue.messages.front());
+        let first =
+            self.sessions.get(id).and_then(|session| session.traffic.queue.messages.front());
         let Some(place) = first.map(|queued| queued.place) else { return };
         if self.logs(id) {
             self.log(cx, Record::Dropped { session: id, place });
@@ -233,9 +237,9 @@ impl Shard {
     /// Sends what waits for a session, as far as its window and its socket have room.
     pub(super) fn pump(&mut self, cx: &mut Cx<'_>, id: SessionId) {
         while let Some(session) = self.sessions.get(id) {
-            let resends = session.unsent > 0;
-            let sends = !session.queue.is_empty();
-            let sends_qos0 = !session.queue_qos0.is_empty();
+            let resends = session.traffic.unsent > 0;
+            let sends = !session.traffic.queue.is_empty();
+            let sends_qos0 = !session.traffic.queue_qos0.is_empty();
             let sent = (resends && self.resend_next(cx, id))
                 || (sends && self.send_next(cx, id))
                 || (sends_qos0 && self.send_next_qos0(cx, id));
@@ -251,7 +255,7 @@ impl Shard {
     fn resend_next(&mut self, cx: &mut Cx<'_>, id: SessionId) -> bool {
         //= [MQTT-4.3.3-6] [MQTT-4.3.3-7] [MQTT-4.4.0-1] [MQTT-4.8.2-4] [U5-3.8.4-c]
         let Some(session) = self.sessions.get_mut(id) else { return false };
-        if session.unsent == 0 {
+        if session.traffic.unsent == 0 {
             return false;
         }
         let Some(conn) = session.conn.and_then(|conn| self.conns.get(conn)) else { return false };
@@ -260,8 +264,8 @@ impl Shard {
         }
         // A PUBREL is not held back by the window [MQTT-3.3.4-10]; it takes a place in it all the
         // same, as its exchange began with a PUBLISH.
-        let window_open = session.window_used < conn.window;
-        let next = session.exchanges.iter().find(|exchange| {
+        let window_open = session.traffic.window_used < conn.window;
+        let next = session.traffic.exchanges.iter().find(|exchange| {
             !exchange.sent && (window_open || matches!(exchange.stage, Stage::Released))
         });
         let Some(exchange) = next else { return false };
@@ -270,7 +274,7 @@ impl Shard {
         let is_too_large = |queued| !fits(conn, Sending::of(queued, Some(packet_id), true), 0);
         let too_large = matches!(&stage, Stage::Published(queued) if is_too_large(queued));
         let conn = conn.id;
-        session.mark_sent(packet_id);
+        session.traffic.mark_sent(packet_id);
         match stage {
             //= [MQTT-3.1.2-25] this connection takes less than the earlier one did.
             Stage::Published(_) if too_large => {
@@ -297,15 +301,15 @@ impl Shard {
         //= [MQTT-4.3.2-1 of 3.1.1]
         //= [MQTT-4.3.2-2] [MQTT-4.3.3-2] [MQTT-4.6.0-5]
         let Some(session) = self.sessions.get_mut(id) else { return false };
-        let Some(queued) = session.queue.messages.front() else { return false };
+        let Some(queued) = session.traffic.queue.messages.front() else { return false };
         let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else {
             return false;
         };
-        if session.subscribing > 0 || session.unsent > 0 || conn.credit <= 0 {
+        if session.traffic.subscribing > 0 || session.traffic.unsent > 0 || conn.credit <= 0 {
             return false;
         }
         //= [MQTT-3.3.4-9] [MQTT-3.3.4-10] only PUBLISH waits for the window.
-        if session.window_used >= conn.window && !seeded!(IgnoresWindow) {
+        if session.traffic.window_used >= conn.window && !seeded!(IgnoresWindow) {
             return false;
         }
         let age_s = self.config.limits.session_queue_age_s_max;
@@ -322,7 +326,7 @@ impl Shard {
         let Some(packet_id) = session.free_packet_id(self.config.limits.packet_id_max) else {
             return false;
         };
-        let Some(queued) = session.queue.messages.front() else { return false };
+        let Some(queued) = session.traffic.queue.messages.front() else { return false };
         let place = queued.place;
         let sending = Sending::of(queued, Some(packet_id), false);
         let frame = publish_frame(conn, sending, sending.left_s(cx.now).unwrap_or(0));
@@ -340,12 +344,16 @@ impl Shard {
         let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else {
             return false;
         };
-        if session.queue_qos0.is_empty() || session.subscribing > 0 || conn.credit <= 0 {
+        if session.traffic.queue_qos0.is_empty()
+            || session.traffic.subscribing > 0
+            || conn.credit <= 0
+        {
             return false;
         }
         let Some(queued) = session.pop_qos0() else { return false };
         let sending = Sending::of(&queued, None, false);
         let (conn, frame) = (conn.id, frame_if_deliverable(conn, sending, cx.now));
+        session.traffic.rest(&mut self.spares.0);
         if let Some(frame) = frame {
             self.send(cx, conn, frame);
         }

@@ -20,6 +20,7 @@ mod session;
 mod subscribe;
 mod table;
 mod timer;
+mod traffic;
 mod tree;
 
 use alloc::{
@@ -44,6 +45,7 @@ pub use self::{
 };
 use self::{
     conn::{Conn, Phase, paused},
+    memo::Memo,
     msg::{Job, Unrouted},
     outgoing::Outgoing,
     route::Subscribers,
@@ -51,6 +53,7 @@ use self::{
     subscribe::Waiter,
     table::{Conns, Sessions},
     timer::Timer,
+    traffic::Spares,
     tree::Tree,
 };
 use crate::{Cause, CommitSeq, ConnId, Effect, Effects, Input, ShardConfig, ShardId, Ticket, Time};
@@ -121,6 +124,7 @@ pub struct Shard {
     held: VecDeque<(CommitSeq, Effect)>,
     /// Room for the receivers of one publish; empty between calls.
     scratch: Vec<Target>,
+    spares: Memo<Spares>,
 }
 
 impl Shard {
@@ -157,6 +161,7 @@ impl Shard {
             persisted: CommitSeq(0),
             held: VecDeque::new(),
             scratch: Vec::new(),
+            spares: Memo::default(),
         }
     }
 
@@ -396,7 +401,7 @@ impl View<'_> {
     pub fn queued(&self) -> usize {
         self.shard.sessions.iter().fold(0, |sum: usize, (_, session)| {
             let waiting = usize::try_from(session.waiting()).unwrap_or(usize::MAX);
-            sum.saturating_add(waiting).saturating_add(session.exchanges.len())
+            sum.saturating_add(waiting).saturating_add(session.traffic.exchanges.len())
         })
     }
 

@@ -69,8 +69,10 @@ impl Shard {
         let message = self.next_outgoing();
         let logged = self.logs(session);
         if logged
-            && let Some(held) =
-                self.sessions.get(session).and_then(|session| session.inbound.get(&packet_id))
+            && let Some(held) = self
+                .sessions
+                .get(session)
+                .and_then(|session| session.traffic.inbound.get(&packet_id))
         {
             let publication = Box::new(held.publication.clone());
             self.log(cx, Record::Released { session, packet_id, message, publication });
@@ -187,7 +189,9 @@ impl Shard {
         packet_id: PacketId,
         message: MsgId,
     ) -> Option<bool> {
-        let Held { publication, counted } = self.sessions.get_mut(id)?.unhold(packet_id)?;
+        let session = self.sessions.get_mut(id)?;
+        let Held { publication, counted } = session.traffic.present()?.unhold(packet_id)?;
+        session.traffic.rest(&mut self.spares.0);
         self.apply_outgoing(message, publication);
         if let Some(outgoing) = self.outgoing.get_mut(&message) {
             outgoing.answer = Some(Answer { session: id, packet_id, asked: None, counted: None });

@@ -125,12 +125,12 @@ impl Shard {
         //= [MQTT-4.3.3-2 of 3.1.1]
         let counts = self.counts_qos2(id);
         let Some(state) = self.sessions.get_mut(session) else { return };
-        if seeded!(LeaksHeldBytes) && state.inbound.contains_key(&packet_id) {
+        if seeded!(LeaksHeldBytes) && state.traffic.inbound.contains_key(&packet_id) {
             let bytes = u64::try_from(publication.message.size()).unwrap_or(u64::MAX);
-            state.inbound_bytes = state.inbound_bytes.saturating_add(bytes);
+            state.traffic.inbound_bytes = state.traffic.inbound_bytes.saturating_add(bytes);
         }
         //= [MQTT-4.3.3-10] a repetition is acknowledged and not taken again.
-        if let Some(held) = state.inbound.get_mut(&packet_id) {
+        if let Some(held) = state.traffic.inbound.get_mut(&packet_id) {
             let counted = core::mem::replace(&mut held.counted, counts);
             if counted == counts || self.take_quota(cx, id) {
                 self.send_ack(cx, id, AckKind::PubRec, packet_id, ReasonCode::Success);
@@ -182,7 +182,8 @@ impl Shard {
     fn has_room_to_hold(&self, session: SessionId, publication: &Publication) -> bool {
         let Some(state) = self.sessions.get(session) else { return false };
         let bytes = u64::try_from(publication.message.size()).unwrap_or(u64::MAX);
-        state.inbound_bytes.saturating_add(bytes) <= self.config.limits.session_queue_bytes_max
+        state.traffic.inbound_bytes.saturating_add(bytes)
+            <= self.config.limits.session_queue_bytes_max
     }
 
     /// Counts a QoS 1 or 2 publish against our Receive Maximum `[MQTT-3.3.4-7]`. Versions before
@@ -246,8 +247,10 @@ impl Shard {
     ) {
         //= [MQTT-4.3.3-13]
         let packet_id = ack.packet_id;
-        let is_held =
-            self.sessions.get(session).is_some_and(|state| state.inbound.contains_key(&packet_id));
+        let is_held = self
+            .sessions
+            .get(session)
+            .is_some_and(|state| state.traffic.inbound.contains_key(&packet_id));
         if is_held {
             if seeded!(SharesIdentifiers) {
                 self.apply_acknowledged(session, packet_id);

@@ -110,7 +110,7 @@ impl Shard {
             Record::Seen { session, message, topic } => {
                 self.note_used(message);
                 if let Some(session) = self.sessions.get_mut(session) {
-                    session.seen.insert(message, topic);
+                    session.traffic.seen.insert(message, topic);
                 }
             }
             Record::Backlog { session, through } => self.apply_backlog(session, through),
@@ -210,6 +210,7 @@ impl Shard {
             session.expiry_s = expiry_s;
             session.ends = ends;
             session.detach();
+            session.traffic.rest(&mut self.spares.0);
             if self.config.durable && session.logged {
                 session.shrink(&self.config.limits);
             }
@@ -255,6 +256,7 @@ impl Shard {
         may_leave: bool,
     ) {
         if let Some(session) = self.sessions.get_mut(id) {
+            session.traffic.wake(&mut self.spares.0);
             if let Some(source) = source {
                 session.remember(source, topic_mark(queued.message.topic()));
             }
@@ -272,6 +274,7 @@ impl Shard {
     pub(super) fn apply_dropped(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.get_mut(id) {
             session.pop();
+            session.traffic.rest(&mut self.spares.0);
         }
     }
 
@@ -291,8 +294,11 @@ impl Shard {
     }
 
     pub(super) fn apply_acknowledged(&mut self, id: SessionId, packet_id: PacketId) {
-        if let Some(session) = self.sessions.get_mut(id) {
-            session.end_exchange(packet_id);
+        if let Some(session) = self.sessions.get_mut(id)
+            && let Some(traffic) = session.traffic.present()
+        {
+            traffic.end_exchange(packet_id);
+            session.traffic.rest(&mut self.spares.0);
         }
     }
 
@@ -304,7 +310,8 @@ impl Shard {
         counted: bool,
     ) {
         if let Some(session) = self.sessions.get_mut(id) {
-            session.hold(packet_id, Held { publication, counted });
+            session.traffic.wake(&mut self.spares.0);
+            session.traffic.hold(packet_id, Held { publication, counted });
         }
     }
 
@@ -350,7 +357,7 @@ pub(super) fn session_records(id: SessionId, session: &Session) -> Vec<Record> {
         let (filter, subscription) = (filter.clone(), *subscription);
         Record::Subscribed { session: id, filter, subscription }
     }));
-    for exchange in &session.exchanges {
+    for exchange in &session.traffic.exchanges {
         let (packet_id, place) = (exchange.packet_id, exchange.place);
         match &exchange.stage {
             Stage::Published(queued) => {
@@ -365,6 +372,7 @@ pub(super) fn session_records(id: SessionId, session: &Session) -> Vec<Record> {
     }
     records.extend(
         session
+            .traffic
             .queue
             .messages
             .iter()
@@ -374,11 +382,11 @@ pub(super) fn session_records(id: SessionId, session: &Session) -> Vec<Record> {
     if session.is_behind() {
         records.push(Record::Backlog { session: id, through: session.last });
     }
-    records.extend(session.seen.iter().map(|(message, topic)| {
+    records.extend(session.traffic.seen.iter().map(|(message, topic)| {
         let (message, topic) = (*message, *topic);
         Record::Seen { session: id, message, topic }
     }));
-    records.extend(session.inbound.iter().map(|(packet_id, held)| Record::Held {
+    records.extend(session.traffic.inbound.iter().map(|(packet_id, held)| Record::Held {
         session: id,
         packet_id: *packet_id,
         publication: Box::new(held.publication.clone()),

@@ -1,11 +1,6 @@
 //! What the broker remembers of a client between and during its connections.
 
-use alloc::{
-    boxed::Box,
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    vec::Vec,
-};
+use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec::Vec};
 
 use core::ops::Bound::{Excluded, Included};
 
@@ -16,6 +11,7 @@ use super::{
     msg::{MsgId, Publication},
     outgoing::Source,
     table::SortedList,
+    traffic::Lazy,
 };
 use crate::{ConnId, Limits, Place, ShardId, Time};
 
@@ -124,6 +120,10 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    pub(super) const fn new() -> Self {
+        Self { messages: VecDeque::new(), bytes: 0 }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.messages.len()
     }
@@ -147,10 +147,6 @@ impl Queue {
     fn pop(&mut self) -> Option<Queued> {
         let queued = self.messages.pop_front()?;
         self.bytes = self.bytes.saturating_sub(queued.bytes());
-        if self.is_empty() {
-            // An idle session keeps no buffer.
-            self.messages = VecDeque::new();
-        }
         Some(queued)
     }
 }
@@ -221,7 +217,8 @@ pub(super) struct PendingWill {
     pub(super) due: Option<Time>,
 }
 
-/// A Session `[MQTT-3.1.2-23]`.
+/// A Session `[MQTT-3.1.2-23]`. Most sessions of a large broker are idle: what only traffic needs is
+/// elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Session {
     pub(super) client_id: Box<str>,
@@ -234,38 +231,14 @@ pub(super) struct Session {
     pub(super) ends: Option<Time>,
     pub(super) will: Option<Box<PendingWill>>,
     pub(super) subscriptions: SortedList<Subscription>,
-    /// SUBSCRIBE packets that the topics' owners have not all answered: deliveries wait, so that
-    /// a retained message cannot arrive after a newer one.
-    pub(super) subscribing: u32,
-    pub(super) inbound: BTreeMap<PacketId, Held>,
-    /// Bytes of their messages.
-    pub(super) inbound_bytes: u64,
-    pub(super) exchanges: VecDeque<Exchange>,
-    /// Exchanges that are not sent on the present connection.
-    pub(super) unsent: u32,
-    /// Places taken in the receiver's window.
-    pub(super) window_used: u16,
     pub(super) next_packet_id: u16,
     /// Identifiers from the next one to below this are free.
     pub(super) free_below: Memo<u16>,
-    /// QoS 1 and 2 messages that wait for their first transmission: the first of them, if there are
-    /// more than memory should hold.
-    pub(super) queue: Queue,
     /// The place given last.
     pub(super) last: Place,
     /// What has a place behind this one is on disk only.
     pub(super) loaded: Place,
-    /// The next part of the backlog is asked for.
-    pub(super) loading: bool,
-    /// So many messages were taken beyond the queue's limits, because the oldest, which make room,
-    /// are on disk only. They are dropped when they are loaded.
-    pub(super) overdue: u32,
-    /// QoS 0 messages that wait for the socket.
-    pub(super) queue_qos0: Queue,
-    /// Stored publications that a crash of their shard would bring again, with their topics.
-    pub(super) seen: BTreeMap<MsgId, u64>,
-    /// The overflow of the queue was reported.
-    pub(super) reported: bool,
+    pub(super) traffic: Lazy,
 }
 
 impl Session {
@@ -278,28 +251,17 @@ impl Session {
             ends: None,
             will: None,
             subscriptions: SortedList::new(),
-            subscribing: 0,
-            inbound: BTreeMap::new(),
-            inbound_bytes: 0,
-            exchanges: VecDeque::new(),
-            unsent: 0,
-            window_used: 0,
             next_packet_id: 1,
             free_below: Memo(0),
-            queue: Queue::default(),
             last: Place::default(),
             loaded: Place::default(),
-            loading: false,
-            overdue: 0,
-            queue_qos0: Queue::default(),
-            seen: BTreeMap::new(),
-            reported: false,
+            traffic: Lazy::default(),
         }
     }
 
     /// Whether a publication that is routed again is stored already.
     pub(super) fn has_seen(&self, message: MsgId) -> bool {
-        self.seen.contains_key(&message)
+        self.traffic.seen.contains_key(&message)
     }
 
     /// Whether a publication that was routed later to the same topic is stored: then this one was
@@ -311,32 +273,37 @@ impl Session {
         let later = MsgId { epoch: u32::MAX, shard: ShardId(u16::MAX), number: u64::MAX };
         let next = MsgId { epoch: message.epoch.saturating_add(1), shard: ShardId(0), number: 0 };
         let stored = self
+            .traffic
             .seen
             .range((Excluded(message), Included(last)))
-            .chain(self.seen.range(next..=later));
+            .chain(self.traffic.seen.range(next..=later));
         stored.into_iter().any(|(_, stored)| *stored == topic)
     }
 
     /// Remembers a publication to a topic, and forgets those that will not come again.
     pub(super) fn remember(&mut self, source: Source, topic: u64) {
+        let seen = &mut self.traffic.seen;
         let floor = MsgId { number: source.floor, ..source.id };
         let first = MsgId { number: 0, ..source.id };
-        while let Some((over, _)) = self.seen.range(first..floor).next() {
+        while let Some((over, _)) = seen.range(first..floor).next() {
             let over = *over;
-            self.seen.remove(&over);
+            seen.remove(&over);
         }
-        self.seen.insert(source.id, topic);
+        seen.insert(source.id, topic);
     }
 
     pub(super) fn pop(&mut self) -> Option<Queued> {
-        let queued = self.queue.pop()?;
-        self.reported &= !self.queue.is_empty() || self.is_behind();
+        let is_behind = self.is_behind();
+        let traffic = self.traffic.present()?;
+        let queued = traffic.queue.pop()?;
+        traffic.reported &= !traffic.queue.is_empty() || is_behind;
         Some(queued)
     }
 
     pub(super) fn pop_qos0(&mut self) -> Option<Queued> {
-        let queued = self.queue_qos0.pop()?;
-        self.reported &= !self.queue_qos0.is_empty();
+        let traffic = self.traffic.present()?;
+        let queued = traffic.queue_qos0.pop()?;
+        traffic.reported &= !traffic.queue_qos0.is_empty();
         Some(queued)
     }
 
@@ -349,7 +316,7 @@ impl Session {
         }
         let id = self.find_packet_id(max)?;
         self.next_packet_id = id.get();
-        let others = self.exchanges.iter().map(|exchange| exchange.packet_id.get());
+        let others = self.traffic.exchanges.iter().map(|exchange| exchange.packet_id.get());
         let used = others.filter(|used| *used >= id.get()).min();
         self.free_below.0 = used.unwrap_or(u16::MAX);
         Some(id)
@@ -359,16 +326,17 @@ impl Session {
     pub(super) fn find_packet_id(&self, max: u16) -> Option<PacketId> {
         //= [U3-2.3.1-a]
         //= [U5-2.2.1-a] [MQTT-4.3.2-1] [MQTT-4.3.3-1]
+        let exchanges = &self.traffic.exchanges;
         let max = max.max(1);
         let mut candidate = self.next_packet_id;
         // Among n+1 candidates one is not used by n exchanges.
-        for _ in 0..=self.exchanges.len().min(usize::from(max)) {
+        for _ in 0..=exchanges.len().min(usize::from(max)) {
             if candidate == 0 || candidate > max {
                 candidate = 1;
             }
             let id = PacketId::new(candidate)?;
             if seeded!(ReusesIdentifiers)
-                || !self.exchanges.iter().any(|exchange| exchange.packet_id == id)
+                || !exchanges.iter().any(|exchange| exchange.packet_id == id)
             {
                 return Some(id);
             }
@@ -380,30 +348,24 @@ impl Session {
     /// Whether what is remembered of free identifiers is true.
     pub(super) fn remembers_well(&self) -> bool {
         let known_free = self.next_packet_id..self.free_below.0;
-        !self.exchanges.iter().any(|exchange| known_free.contains(&exchange.packet_id.get()))
+        let exchanges = &self.traffic.exchanges;
+        !exchanges.iter().any(|exchange| known_free.contains(&exchange.packet_id.get()))
     }
 
     /// The first message of the queue begins its exchange. Both life and recovery come here.
     pub(super) fn begin_exchange(&mut self, packet_id: PacketId, sent: bool) {
         let Some(queued) = self.pop() else { return };
-        self.follow(packet_id);
         let place = queued.place;
         let stage = Stage::Published(queued);
-        self.exchanges.push_back(Exchange { packet_id, stage, place, sent });
-        if sent {
-            self.window_used = self.window_used.saturating_add(1);
-        } else {
-            self.unsent = self.unsent.saturating_add(1);
-        }
+        self.follow(packet_id);
+        self.traffic.begin(Exchange { packet_id, stage, place, sent });
     }
 
     /// An exchange comes back from a snapshot, PUBREL unacknowledged.
     pub(super) fn resume_release(&mut self, packet_id: PacketId, place: Place) {
         self.note_place(place);
-        let stage = Stage::Released;
-        self.exchanges.push_back(Exchange { packet_id, stage, place, sent: false });
-        self.unsent = self.unsent.saturating_add(1);
         self.follow(packet_id);
+        self.traffic.begin(Exchange { packet_id, stage: Stage::Released, place, sent: false });
     }
 
     /// The identifier behind this one is the next to try.
@@ -417,68 +379,14 @@ impl Session {
     }
 
     pub(super) fn exchange(&mut self, packet_id: PacketId) -> Option<&mut Exchange> {
-        self.exchanges.iter_mut().find(|exchange| exchange.packet_id == packet_id)
-    }
-
-    /// An exchange takes its place in the window of the present connection.
-    pub(super) fn mark_sent(&mut self, packet_id: PacketId) {
-        let Some(exchange) = self.exchange(packet_id) else { return };
-        if !core::mem::replace(&mut exchange.sent, true) {
-            self.window_used = self.window_used.saturating_add(1);
-            self.unsent = self.unsent.saturating_sub(1);
-        }
-    }
-
-    /// An exchange is over: its identifier and its place in the window are free
-    /// `[MQTT-4.9.0-2]`.
-    pub(super) fn end_exchange(&mut self, packet_id: PacketId) -> Option<Exchange> {
-        let at = self.exchanges.iter().position(|exchange| exchange.packet_id == packet_id)?;
-        let exchange = self.exchanges.remove(at)?;
-        if exchange.sent {
-            self.window_used = self.window_used.saturating_sub(u16::from(!seeded!(KeepsWindow)));
-        } else {
-            self.unsent = self.unsent.saturating_sub(1);
-        }
-        if self.exchanges.is_empty() {
-            self.exchanges = VecDeque::new();
-        }
-        Some(exchange)
-    }
-
-    /// Holds a QoS 2 message until it is released.
-    pub(super) fn hold(&mut self, packet_id: PacketId, held: Held) {
-        self.inbound_bytes = self.inbound_bytes.saturating_add(held.bytes());
-        if let Some(old) = self.inbound.insert(packet_id, held) {
-            self.inbound_bytes = self.inbound_bytes.saturating_sub(old.bytes());
-        }
-    }
-
-    /// Gives a held message out.
-    pub(super) fn unhold(&mut self, packet_id: PacketId) -> Option<Held> {
-        let held = self.inbound.remove(&packet_id)?;
-        self.inbound_bytes = self.inbound_bytes.saturating_sub(held.bytes());
-        Some(held)
+        self.traffic.present()?.exchange(packet_id)
     }
 
     /// Forgets what belonged to the connection.
     pub(super) fn detach(&mut self) {
         self.conn = None;
-        if seeded!(ForgetsInbound) {
-            self.inbound.clear();
-            self.inbound_bytes = 0;
+        if let Some(traffic) = self.traffic.present() {
+            traffic.detach();
         }
-        self.subscribing = 0;
-        if !seeded!(KeepsOldWindow) {
-            self.window_used = 0;
-        }
-        for exchange in &mut self.exchanges {
-            exchange.sent = seeded!(KeepsSent);
-        }
-        self.unsent = u32::try_from(self.exchanges.len()).unwrap_or(u32::MAX);
-        for held in self.inbound.values_mut() {
-            held.counted = false;
-        }
-        // [MQTT-4.3.1-1]: QoS 0 is not kept for an absent receiver.
-        self.queue_qos0 = Queue::default();
     }
 }

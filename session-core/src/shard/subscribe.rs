@@ -57,7 +57,7 @@ impl Shard {
         let id = subscribe.properties.subscription_identifier().unwrap_or(0);
         let request = self.open_waiter(conn, session, subscribe.packet_id, true);
         if let Some(session) = self.sessions.get_mut(session) {
-            session.subscribing = session.subscribing.saturating_add(1);
+            session.traffic.subscribing = session.traffic.subscribing.saturating_add(1);
         }
         //= [MQTT-3.8.4-5] several filters act like consecutive packets.
         for wanted in &subscribe.filters {
@@ -354,7 +354,8 @@ impl Shard {
         }
         if subscribe {
             if let Some(session) = self.sessions.get_mut(session) {
-                session.subscribing = session.subscribing.saturating_sub(1);
+                session.traffic.subscribing = session.traffic.subscribing.saturating_sub(1);
+                session.traffic.rest(&mut self.spares.0);
             }
             self.pump(cx, session);
         }
@@ -403,7 +404,7 @@ impl Shard {
             extra: (ids != Ids::None).then(|| Extra { ids, share: None }.into()),
         };
         if queued.qos == QoS::AtMostOnce {
-            session.queue_qos0.push(queued);
+            session.traffic.queue_qos0.push(queued);
         } else {
             self.push(cx, id, queued, None);
         }
