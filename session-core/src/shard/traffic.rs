@@ -227,6 +227,7 @@ impl Hash for Lazy {
 /// Idle traffic for whoever needs one next, so that not every message to a session that was idle
 /// asks for memory. A copy of a shard begins without.
 #[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "the boxes are what is spared")]
 pub(super) struct Spares(Vec<Box<Traffic>>);
 
 impl Spares {
