@@ -187,6 +187,7 @@ impl Shard {
         match input {
             Input::Packet { conn, packet } => self.on_packet(cx, conn, packet),
             Input::Sent { conn, bytes } => self.on_sent(cx, conn, bytes),
+            Input::Told { from, msg } if self.jobs.is_empty() => self.on_msg(cx, from, *msg),
             Input::Told { from, msg } => self.jobs.push_back(Job::Msg(from, *msg)),
             Input::Opened { conn, origin, credit } => self.on_opened(cx, conn, origin, credit),
             Input::Closed { conn } => self.on_closed(cx, conn),
@@ -256,7 +257,7 @@ impl Shard {
             match self.jobs.pop_front() {
                 Some(Job::Msg(from, msg)) => self.on_msg(cx, from, msg),
                 Some(Job::Rest(from, delivery, begin)) => {
-                    self.deliver_all(cx, from, delivery, begin);
+                    self.deliver_all(cx, from, *delivery, begin);
                 }
                 None if self.can_route_waiting() => self.route_waiting(cx),
                 None => break,

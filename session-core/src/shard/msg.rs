@@ -91,10 +91,22 @@ pub struct Target {
 pub struct Delivery {
     /// The publication.
     pub publication: Publication,
-    /// Receivers, all of one shard.
-    pub targets: Vec<Target>,
+    /// A receiver.
+    pub first: Target,
+    /// Further receivers, all of the same shard. Most publications have none, and so no list.
+    pub others: Vec<Target>,
     /// One of them did not take it.
     pub refused: bool,
+}
+
+impl Delivery {
+    /// The receiver of this number.
+    pub(super) fn target(&self, number: usize) -> Option<&Target> {
+        match number.checked_sub(1) {
+            None => Some(&self.first),
+            Some(number) => self.others.get(number),
+        }
+    }
 }
 
 /// A member of a Shared Subscription that did not take a message.
@@ -177,7 +189,7 @@ pub enum ShardMsg {
         retained: Vec<Retained>,
     },
     /// To a topic's owner: route this.
-    Publish(Box<Publication>),
+    Publish(Publication),
     /// To the origin: so many shards will say [`ShardMsg::Stored`].
     Routed {
         /// Who waits.
@@ -188,7 +200,7 @@ pub enum ShardMsg {
         reason: ReasonCode,
     },
     /// To a session's owner: deliver this.
-    Deliver(Box<Delivery>),
+    Deliver(Delivery),
     /// To the origin: the receivers here have it.
     Stored {
         /// Who waits.

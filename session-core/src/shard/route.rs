@@ -130,24 +130,24 @@ impl Shard {
             if let Some(link) = self.links.get_mut(usize::from(owner.0)) {
                 link.in_flight = link.in_flight.saturating_add(1);
             }
-            self.tell(cx, owner, ShardMsg::Publish(Box::new(publication)));
+            self.tell(cx, owner, ShardMsg::Publish(publication));
         } else if self.jobs.is_empty() && self.unrouted.is_empty() && self.can_route() {
             // The common case takes no detour through the queue it would be alone in.
             self.route(cx, &publication);
         } else {
-            self.jobs.push_back(Job::Msg(owner, ShardMsg::Publish(Box::new(publication))));
+            self.jobs.push_back(Job::Msg(owner, ShardMsg::Publish(publication)));
         }
     }
 
-    pub(super) fn route_or_wait(&mut self, cx: &mut Cx<'_>, publication: Box<Publication>) {
+    pub(super) fn route_or_wait(&mut self, cx: &mut Cx<'_>, publication: Publication) {
         if self.unrouted.is_empty() && self.can_route() {
             self.route(cx, &publication);
         } else if publication.is_again() {
             // Whatever was owed before a crash goes before everything that was published since.
             let at = self.unrouted.partition_point(Unrouted::is_again);
-            self.unrouted.insert(at, Unrouted::Publication(publication));
+            self.unrouted.insert(at, Unrouted::Publication(Box::new(publication)));
         } else {
-            self.unrouted.push_back(Unrouted::Publication(publication));
+            self.unrouted.push_back(Unrouted::Publication(Box::new(publication)));
         }
     }
 
@@ -295,18 +295,17 @@ impl Shard {
         while let Some(shard) = targets.last().map(|target| target.who.shard) {
             let begin = targets.partition_point(|target| target.who.shard < shard);
             if shard != self.config.id {
-                let targets = targets.split_off(begin);
-                self.tell_delivery(cx, shard, publication, targets);
+                let others = targets.split_off(begin.saturating_add(1));
+                let Some(first) = targets.pop() else { break };
+                self.tell_delivery(cx, shard, publication, first, others);
                 answers = answers.saturating_add(1);
             } else if targets.len().saturating_sub(begin) > cx.budget as usize {
                 // Large fan-out goes on in the next call; the publisher waits like for a shard.
-                let targets = targets.split_off(begin);
-                let delivery = Box::new(Delivery {
-                    publication: publication.clone(),
-                    targets,
-                    refused: false,
-                });
-                self.jobs.push_front(Job::Rest(shard, delivery, 0));
+                let others = targets.split_off(begin.saturating_add(1));
+                let Some(first) = targets.pop() else { break };
+                let delivery =
+                    Delivery { publication: publication.clone(), first, others, refused: false };
+                self.jobs.push_front(Job::Rest(shard, Box::new(delivery), 0));
                 answers = answers.saturating_add(1);
                 cx.budget = 0;
             } else {
@@ -321,13 +320,14 @@ impl Shard {
         cx: &mut Cx<'_>,
         to: ShardId,
         publication: &Publication,
-        targets: Vec<Target>,
+        first: Target,
+        others: Vec<Target>,
     ) {
         if let Some(link) = self.links.get_mut(usize::from(to.0)) {
             link.in_flight = link.in_flight.saturating_add(1);
         }
-        let delivery =
-            Box::new(Delivery { publication: publication.clone(), targets, refused: false });
+        let publication = publication.clone();
+        let delivery = Delivery { publication, first, others, refused: false };
         self.tell(cx, to, ShardMsg::Deliver(delivery));
     }
 
@@ -336,20 +336,20 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_>,
         from: ShardId,
-        mut delivery: Box<Delivery>,
+        mut delivery: Delivery,
         begin: usize,
     ) {
         let mut at = begin;
         while cx.budget > 0
-            && let Some(target) = delivery.targets.get(at)
+            && let Some(target) = delivery.target(at)
         {
             let target = target.clone();
             let taken = self.deliver(cx, &delivery.publication, target);
             delivery.refused |= !taken;
             at = at.saturating_add(1);
         }
-        if at < delivery.targets.len() {
-            return self.jobs.push_front(Job::Rest(from, delivery, at));
+        if delivery.target(at).is_some() {
+            return self.jobs.push_front(Job::Rest(from, Box::new(delivery), at));
         }
         self.worked_off(cx, from);
         let Publication { origin, flight, .. } = delivery.publication;
@@ -404,7 +404,7 @@ impl Shard {
         if best.who.shard == self.config.id {
             return self.deliver_shared(cx, &offer, target);
         }
-        self.tell_delivery(cx, best.who.shard, &offer.publication, Vec::from([target]));
+        self.tell_delivery(cx, best.who.shard, &offer.publication, target, Vec::new());
         Offered::Elsewhere
     }
 
