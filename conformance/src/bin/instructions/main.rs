@@ -1,5 +1,5 @@
-//! The instruction gate: counts what fixed scenarios cost the codec and the core, and compares with
-//! the committed figures.
+//! The instruction gate: counts what fixed scenarios cost the codec and the core, and a few of them
+//! the whole binary, and compares with the committed figures.
 //!
 //! Processor time differs from run to run and from machine to machine; the number of instructions
 //! under valgrind's callgrind does not. The exit status is 1 when a figure is not what it was.
@@ -8,8 +8,11 @@
 mod broker;
 mod counted;
 mod limits;
+mod lockstep;
+mod process;
 mod scenarios;
 mod valgrind;
+mod whole;
 mod world;
 
 use std::{collections::BTreeMap, error::Error, fs, path::PathBuf, process::ExitCode, thread};
@@ -17,8 +20,8 @@ use std::{collections::BTreeMap, error::Error, fs, path::PathBuf, process::ExitC
 use clap::Parser;
 
 use limits::{Limits, Verdict};
-use scenarios::Scenario;
-use valgrind::Versions;
+use scenarios::{Scenario, Work};
+use valgrind::{Count, Versions};
 
 /// What goes wrong outside of the broker ends the run with one line.
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -69,7 +72,9 @@ fn main() -> ExitCode {
 /// Runs a scenario and prints for how many messages.
 fn run(name: &str) -> Result<()> {
     let scenario = scenarios::ALL.iter().find(|scenario| scenario.name == name);
-    let Scenario { run, .. } = scenario.ok_or_else(|| format!("there is no scenario {name}"))?;
+    let Some(&Scenario { work: Work::Parts(run), .. }) = scenario else {
+        return Err(format!("there is no scenario {name} that runs in a process of ours").into());
+    };
     // The main thread's stack begins behind arguments and environment, and copying to it takes more
     // or fewer instructions by where that is; another thread's begins at a page.
     let messages = thread::spawn(run).join().map_err(|_| "the scenario went another way")?;
@@ -77,10 +82,19 @@ fn run(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Counts the instructions of a scenario.
+fn count(scenario: &Scenario) -> Result<Count> {
+    let counted = match &scenario.work {
+        Work::Parts(_) => valgrind::count(scenario.name),
+        Work::Whole(shape) => whole::count(shape),
+    };
+    counted.map_err(|error| format!("{}: {error}", scenario.name).into())
+}
+
 fn write(arguments: &Arguments) -> Result<()> {
     let mut limits = Limits { versions: Versions::here()?, instructions: BTreeMap::new() };
-    for Scenario { name, .. } in &scenarios::ALL {
-        limits.instructions.insert((*name).into(), valgrind::count(name)?.instructions);
+    for scenario in &scenarios::ALL {
+        limits.instructions.insert(scenario.name.into(), count(scenario)?.instructions);
     }
     fs::write(&arguments.limits, format!("{HEAD}{}", toml::to_string(&limits)?))?;
     println!("written to {}", arguments.limits.display());
@@ -105,17 +119,18 @@ fn compare(arguments: &Arguments) -> Result<bool> {
     }
     let mut passed = true;
     println!(
-        "{:<11} {:>12} {:>12} {:>8} {:>9} {:>9}",
+        "{:<16} {:>12} {:>12} {:>8} {:>9} {:>9}",
         "scenario", "instructions", "committed", "change", "messages", "each"
     );
-    for Scenario { name, what, .. } in chosen {
-        let count = valgrind::count(name)?;
+    for scenario in chosen {
+        let Scenario { name, what, .. } = scenario;
+        let count = count(scenario)?;
         let committed = limits.instructions.get(*name).copied();
         let change = committed.map_or_else(String::new, |committed| {
             format!("{:+.2} %", (count.instructions as f64 / committed as f64 - 1.0) * 100.0)
         });
         println!(
-            "{name:<11} {:>12} {:>12} {change:>8} {:>9} {:>9.1}  {what}",
+            "{name:<16} {:>12} {:>12} {change:>8} {:>9} {:>9.1}  {what}",
             count.instructions,
             committed.unwrap_or_default(),
             count.messages,

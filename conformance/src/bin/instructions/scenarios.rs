@@ -8,8 +8,11 @@ use codec::{
 };
 use session_core::ShardId;
 
+use Work::{Parts, Whole};
+
 use crate::{
     counted::counted,
+    lockstep::Shape,
     world::{self, Got, PAYLOAD, World, encoded, packet_id},
 };
 
@@ -25,29 +28,49 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// What it does, in short.
     pub(crate) what: &'static str,
-    /// Does it and returns for how many messages (or what stands in their place); panics if the
-    /// broker did anything else.
-    pub(crate) run: fn() -> u64,
+    /// How it is done.
+    pub(crate) work: Work,
+}
+
+/// How a scenario is done.
+pub(crate) enum Work {
+    /// Within a process of this program, by framer, shards and the frames that leave. It returns for
+    /// how many messages (or what stands in their place), and panics if the broker did anything else.
+    Parts(fn() -> u64),
+    /// By the whole binary, over sockets.
+    Whole(Shape),
 }
 
 /// All of them.
 #[rustfmt::skip]
-pub(crate) const ALL: [Scenario; 14] = [
-    Scenario { name: "decode", what: "PUBLISH with properties, QoS 0 and 1, read in batches", run: decode },
-    Scenario { name: "encode", what: "PUBLISH with properties, with alias and identifiers, PUBACK", run: encode },
-    Scenario { name: "connect", what: "CONNECT to CONNACK", run: connect },
-    Scenario { name: "subscribe", what: "SUBSCRIBE to SUBACK, ten filters each; for each filter", run: subscribe },
-    Scenario { name: "pair-qos0", what: "1:1, QoS 0", run: pair_qos0 },
-    Scenario { name: "pair-qos1", what: "1:1, QoS 1, both exchanges", run: pair_qos1 },
-    Scenario { name: "pair-qos2", what: "1:1, QoS 2, both exchanges", run: pair_qos2 },
-    Scenario { name: "fan-out", what: "1:100, QoS 0, 1 and 2; for each delivery", run: fan_out },
-    Scenario { name: "retained", what: "retained messages of 1,000 topics to a new #", run: retained },
-    Scenario { name: "routing", what: "10,000 filters of which three match: two deliveries", run: routing },
-    Scenario { name: "resume", what: "a session that has 100 messages in flight comes back", run: resume },
-    Scenario { name: "will", what: "connections with a Will break", run: will },
-    Scenario { name: "shared", what: "QoS 1 to a share group of ten", run: shared },
-    Scenario { name: "two-shards", what: "QoS 1, the topic on another shard than its clients", run: two_shards },
+pub(crate) const ALL: [Scenario; 17] = [
+    Scenario { name: "decode", what: "PUBLISH with properties, QoS 0 and 1, read in batches", work: Parts(decode) },
+    Scenario { name: "encode", what: "PUBLISH with properties, with alias and identifiers, PUBACK", work: Parts(encode) },
+    Scenario { name: "connect", what: "CONNECT to CONNACK", work: Parts(connect) },
+    Scenario { name: "subscribe", what: "SUBSCRIBE to SUBACK, ten filters each; for each filter", work: Parts(subscribe) },
+    Scenario { name: "pair-qos0", what: "1:1, QoS 0", work: Parts(pair_qos0) },
+    Scenario { name: "pair-qos1", what: "1:1, QoS 1, both exchanges", work: Parts(pair_qos1) },
+    Scenario { name: "pair-qos2", what: "1:1, QoS 2, both exchanges", work: Parts(pair_qos2) },
+    Scenario { name: "fan-out", what: "1:100, QoS 0, 1 and 2; for each delivery", work: Parts(fan_out) },
+    Scenario { name: "retained", what: "retained messages of 1,000 topics to a new #", work: Parts(retained) },
+    Scenario { name: "routing", what: "10,000 filters of which three match: two deliveries", work: Parts(routing) },
+    Scenario { name: "resume", what: "a session that has 100 messages in flight comes back", work: Parts(resume) },
+    Scenario { name: "will", what: "connections with a Will break", work: Parts(will) },
+    Scenario { name: "shared", what: "QoS 1 to a share group of ten", work: Parts(shared) },
+    Scenario { name: "two-shards", what: "QoS 1, the topic on another shard than its clients", work: Parts(two_shards) },
+    Scenario { name: "whole-pairs-qos0", what: "the binary: 50 times 1:1, QoS 0", work: Whole(PAIRS) },
+    Scenario { name: "whole-pairs-qos1", what: "the binary: 50 times 1:1, QoS 1, both exchanges", work: Whole(PAIRS_QOS1) },
+    Scenario { name: "whole-fan-out", what: "the binary: 1:100, QoS 0; for each delivery", work: Whole(FAN_OUT) },
 ];
+
+/// Pairs, each with as many messages in one write as a busy publisher may gather.
+const PAIRS: Shape =
+    Shape { groups: 50, subscribers: 1, batch: 32, qos: QoS::AtMostOnce, rounds: 20 };
+
+const PAIRS_QOS1: Shape = Shape { qos: QoS::AtLeastOnce, ..PAIRS };
+
+const FAN_OUT: Shape =
+    Shape { groups: 1, subscribers: 100, batch: 10, qos: QoS::AtMostOnce, rounds: 100 };
 
 fn decode() -> u64 {
     const MESSAGES: u64 = 1000;
@@ -318,8 +341,12 @@ mod tests {
 
     #[test]
     fn every_scenario_does_what_it_says() {
-        for Scenario { name, run, .. } in ALL {
-            assert!(run() >= 100, "{name} is long enough to be divided");
+        for Scenario { name, work, .. } in ALL {
+            let messages = match work {
+                Parts(run) => run(),
+                Whole(shape) => shape.messages(),
+            };
+            assert!(messages >= 100, "{name} is long enough to be divided");
         }
     }
 

@@ -50,33 +50,39 @@ impl Versions {
 const TUNABLES: &str = "glibc.cpu.hwcaps=\
     -AVX512F,-AVX512VL,-AVX2,-AVX_Fast_Unaligned_Load,-SSSE3,-ERMS,-FSRM";
 
-/// Runs a scenario of this program and counts.
+/// callgrind, to which its own options, the program and its arguments are still to be added.
 ///
 /// Nothing of the caller's environment and of valgrind's own settings reaches the process, so that
 /// figures depend on neither.
-pub(crate) fn count(scenario: &str) -> Result<Count> {
+pub(crate) fn callgrind() -> Command {
     let mut command = Command::new("valgrind");
+    command.env_clear().env("GLIBC_TUNABLES", TUNABLES).args([
+        "--command-line-only=yes",
+        "--tool=callgrind",
+        "--callgrind-out-file=/dev/null",
+        // Nobody asks while it runs, and what would be there to ask stays if the process is killed.
+        "--vgdb=no",
+    ]);
     command
-        .env_clear()
-        .env("GLIBC_TUNABLES", TUNABLES)
-        .args(["--command-line-only=yes", "--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(format!("--toggle-collect={COUNTED}"))
-        .arg(env::current_exe()?)
-        .args(["--run", scenario]);
+}
+
+/// Runs a scenario of this program and counts.
+pub(crate) fn count(scenario: &str) -> Result<Count> {
+    let this = env::current_exe()?;
+    let mut command = callgrind();
+    command.arg(format!("--toggle-collect={COUNTED}")).arg(this).args(["--run", scenario]);
     let Output { stdout, stderr, .. } = run(&mut command)?;
     let messages = String::from_utf8(stdout)?.trim().parse()?;
     let report = String::from_utf8_lossy(&stderr);
     let instructions = collected(&report).ok_or_else(|| format!("callgrind says: {report}"))?;
     if instructions == 0 {
-        return Err(
-            format!("{scenario}: nothing is called {COUNTED}, so nothing is counted").into()
-        );
+        return Err(format!("nothing is called {COUNTED}, so nothing is counted").into());
     }
     Ok(Count { instructions, messages })
 }
 
 /// The number in callgrind's line `==123== Collected : 456`.
-fn collected(report: &str) -> Option<u64> {
+pub(crate) fn collected(report: &str) -> Option<u64> {
     let line = report.lines().find_map(|line| line.split_once("Collected :"))?;
     line.1.trim().parse().ok()
 }
