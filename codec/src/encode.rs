@@ -165,6 +165,22 @@ pub(crate) const fn first_byte(packet: PacketType) -> u8 {
     ((packet as u8) << 4) | flags
 }
 
+/// The first byte of a PUBLISH with these DUP, QoS and RETAIN.
+#[inline]
+fn first_byte_of_publish(flags: u8) -> u8 {
+    let mask = if seeded!(LosesDup) { 0x07 } else { 0x0F };
+    ((PacketType::Publish as u8) << 4) | (flags & mask)
+}
+
+/// Appends a PUBLISH whose body lies in one piece: QoS 0 before 5.0, as most messages are.
+#[inline]
+pub(crate) fn put_plain_publish(flags: u8, body: &[u8], out: &mut Vec<u8>) {
+    out.reserve(wire::sum(&[5, body.len()]));
+    out.push(first_byte_of_publish(flags));
+    wire::put_variable(body.len(), out);
+    out.extend_from_slice(body);
+}
+
 /// The parts of a PUBLISH on its way to one receiver.
 pub(crate) struct PublishHead<'a> {
     pub(crate) message: &'a Message,
@@ -235,8 +251,7 @@ impl<'a> PublishHead<'a> {
         let parts = self.message.parts();
         let head_len = self.head_len(parts.topic.len(), parts.properties.len());
         out.reserve(wire::sum(&[5, head_len]));
-        let flags = if seeded!(LosesDup) { 0x07 } else { 0x0F };
-        out.push(((PacketType::Publish as u8) << 4) | (self.flags & flags));
+        out.push(first_byte_of_publish(self.flags));
         wire::put_variable(wire::sum(&[head_len, parts.payload.len()]), out);
         out.extend_from_slice(if self.omit_topic { &[0, 0] } else { parts.topic_field });
         if self.has_packet_id() {

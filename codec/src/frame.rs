@@ -189,6 +189,12 @@ impl Frame {
 
     /// Appends the whole packet to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        if let Self::Publish { message, version, flags, .. } = self
+            && flags & 0b0110 == 0
+            && let Some(body) = message.plain_body(*version)
+        {
+            return encode::put_plain_publish(*flags, body, out);
+        }
         self.encode_head(out);
         out.extend_from_slice(self.payload());
     }
@@ -233,6 +239,28 @@ mod tests {
             bytes(&publish(ProtocolVersion::V5, QoS::AtLeastOnce, 0x1234)),
             *b"\x33\x13\0\x03a/b\x12\x34\x09\x02\0\0\x01\x02\x03\0\x01xhi"
         );
+    }
+
+    #[test]
+    fn a_publish_in_one_piece_is_the_same() {
+        for (version, qos) in [
+            (ProtocolVersion::V31, QoS::AtMostOnce),
+            (ProtocolVersion::V311, QoS::AtMostOnce),
+            (ProtocolVersion::V311, QoS::ExactlyOnce),
+            (ProtocolVersion::V5, QoS::AtMostOnce),
+        ] {
+            for payload in [0, 1, 121, 122, 20_000] {
+                let payload = vec![b'p'; payload];
+                let message = Message::new("a/b", &Properties::new(), &payload).unwrap();
+                let flags = Frame::publish_flags(false, qos, true);
+                let packet_id = u16::from(qos != QoS::AtMostOnce);
+                let frame = Frame::Publish { message, version, flags, packet_id, expiry_s: 0 };
+                let mut in_parts = vec![];
+                frame.encode_head(&mut in_parts);
+                in_parts.extend_from_slice(frame.payload());
+                assert_eq!(bytes(&frame), in_parts);
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use alloc::{sync::Arc, vec::Vec};
 
-use crate::{EncodeError, Properties, PropertyId, decode, wire};
+use crate::{EncodeError, Properties, PropertyId, ProtocolVersion, decode, wire};
 
 /// Bytes in front of the topic: two lengths of four bytes and the topic's of two.
 const HEADER_LEN: usize = 10;
@@ -138,6 +138,14 @@ impl Message {
     pub fn payload(&self) -> &[u8] {
         let (topic_len, properties_len) = self.lengths();
         self.0.get(wire::sum(&[HEADER_LEN, topic_len, properties_len])..).unwrap_or(&[])
+    }
+
+    /// What follows the fixed header of a PUBLISH without Packet Identifier, if that lies in one piece:
+    /// before 5.0 nothing stands between topic and payload.
+    #[inline]
+    pub(crate) fn plain_body(&self, version: ProtocolVersion) -> Option<&[u8]> {
+        let is_plain = !version.is_v5() && self.lengths().1 == 0;
+        self.0.get(HEADER_LEN.saturating_sub(2)..).filter(|_| is_plain)
     }
 
     /// Bytes of the topic and of the properties.

@@ -227,10 +227,12 @@ impl Shard {
     pub(super) fn judge_topic(&self, topic: &[u8]) -> Result<(), ReasonCode> {
         //= [U5-4.7.2-a] [U3-4.7.2-a]
         let limits = &self.config.limits;
-        let levels = topic.iter().filter(|byte| **byte == b'/').count();
+        let levels_max = usize::from(limits.topic_levels_max);
+        let separators = || topic.iter().filter(|byte| **byte == b'/').count();
         if topic.first() == Some(&b'$')
             || topic.len() > usize::from(limits.topic_bytes_max)
-            || levels >= usize::from(limits.topic_levels_max)
+            // What has fewer bytes than levels are allowed need not be counted.
+            || (topic.len() >= levels_max && separators() >= levels_max)
         {
             return Err(ReasonCode::TopicNameInvalid);
         }
