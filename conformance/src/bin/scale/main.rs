@@ -5,7 +5,9 @@
 //! Figures are printed as the tables of `docs/scaling.md`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for the command line")]
 
+mod calls;
 mod cost;
+mod kernel;
 mod matching;
 mod memory;
 mod meter;
@@ -34,7 +36,12 @@ struct Arguments {
     name: Option<String>,
 
     /// How many there are, in rising order
-    #[arg(long, value_delimiter = ',', default_values_t = [1000, 10_000, 100_000, 1_000_000])]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000),
+        default_values_t = [1000, 10_000, 100_000, 1_000_000],
+    )]
     sizes: Vec<u32>,
 
     /// Tiny sizes: not for the figures, but to see that everything runs
@@ -63,9 +70,12 @@ impl Report {
     }
 }
 
-/// All figures of a run: tables of lines of figures by size, as they first came.
+/// Figures of a table's line by size.
+type Figures = Vec<(u32, String)>;
+
+/// All figures of a run: tables and their lines, in the order in which they first came.
 #[derive(Default)]
-struct Tables(Vec<(String, Vec<(String, Vec<(u32, String)>)>)>);
+struct Tables(Vec<(String, Vec<(String, Figures)>)>);
 
 impl Tables {
     /// Takes what the process of a case printed.
@@ -136,7 +146,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let cases = memory::CASES.iter().chain(&cost::CASES).chain(&matching::CASES);
-    let cases: Vec<&Case> = cases.chain(&timers::CASES).chain(&start::CASES).collect();
+    let cases = cases.chain(&timers::CASES).chain(&start::CASES).chain(&calls::CASES);
+    let cases: Vec<&Case> = cases.chain(&kernel::CASES).collect();
     let sizes = if arguments.smoke { SMOKE.as_slice() } else { &arguments.sizes };
     if let Some(name) = &arguments.run {
         let case = cases.iter().find(|case| case.name == name);
@@ -146,8 +157,12 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     let is_chosen =
         |case: &&&Case| arguments.name.as_ref().is_none_or(|part| case.name.contains(part));
+    let chosen: Vec<_> = cases.iter().filter(is_chosen).collect();
+    if chosen.is_empty() {
+        return Err("no case has such a name".into());
+    }
     let mut tables = Tables::default();
-    for case in cases.iter().filter(is_chosen) {
+    for case in chosen {
         for size in sizes {
             eprintln!("{} {size}", case.name);
             tables.read(*size, &run_apart(case.name, *size)?)?;

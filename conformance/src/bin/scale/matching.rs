@@ -23,8 +23,11 @@ const SESSIONS: u32 = 1000;
 /// Receivers of a topic with more than one.
 const MANY: u32 = 10;
 
-/// A level that filters of ten sessions name.
-const POPULAR: &str = "popular";
+/// The last level of a topic, made of a number.
+type Level = fn(u32) -> String;
+
+/// Numbers of matches, and the level that tells those topics apart.
+const KINDS: [(u32, Level); 3] = [(0, stranger), (1, level), (MANY, popular)];
 
 /// All cases.
 pub(crate) const CASES: [Case; 2] =
@@ -34,12 +37,10 @@ fn matching(size: u32, report: &mut Report) {
     for depth in [2, 4, 8] {
         let mut drawing = subscribed(size, |number| filter(depth, &level(number)));
         for number in 0..MANY {
-            let popular = filter(depth, POPULAR);
+            let popular = filter(depth, &popular(0));
             drawing.world.subscribe(conn(number), &popular, QoS::AtMostOnce);
         }
-        let kinds: [(u32, fn(u32) -> String); 3] =
-            [(0, stranger), (1, level), (MANY, |_| POPULAR.into())];
-        for (matches, level) in kinds {
+        for (matches, level) in KINDS {
             let topic = |number| topic(depth, &level(number));
             let took = published(&mut drawing, matches, topic);
             let label = format!("{depth} levels, {matches} matches");
@@ -92,6 +93,11 @@ fn level(number: u32) -> String {
 /// A level that no filter names, of its own for each number too.
 fn stranger(number: u32) -> String {
     level(u32::MAX - number)
+}
+
+/// The level of a filter that several sessions subscribe to.
+fn popular(_: u32) -> String {
+    "popular".into()
 }
 
 /// A filter of so many levels, every second of them a wildcard: `+/X`, `+/b/+/X`, ...
