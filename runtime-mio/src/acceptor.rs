@@ -134,9 +134,6 @@ impl Acceptor {
             };
             match self.listeners[index].socket.accept() {
                 Ok((stream, peer)) => {
-                    // Without it a small packet may wait for the acknowledgement of another. A
-                    // socket that refuses the option works all the same.
-                    let _ = stream.set_nodelay(true);
                     let listener = u16::try_from(index).unwrap_or(u16::MAX);
                     self.workers[worker].send(Mail::Accepted(stream, Source { peer, listener }));
                 }

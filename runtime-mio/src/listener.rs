@@ -38,6 +38,9 @@ impl Listener {
             }
             // A restarted broker need not wait for the last connections of its predecessor.
             socket.set_reuse_address(true)?;
+            // Without it a small packet may wait for the acknowledgement of another. Connections have
+            // it from the socket that accepts them.
+            socket.set_tcp_nodelay(true)?;
             socket.bind(&address.into())?;
             socket.listen(BACKLOG)?;
             socket.set_nonblocking(true)?;

@@ -3,7 +3,7 @@
 use std::mem;
 
 use codec::Connect;
-use session_core::{ConnId, Effect, Input, ShardId};
+use session_core::{Cause, ConnId, Effect, Input, ShardId};
 
 use super::{FLUSH_BYTES, LINGER_MS, Worker};
 use crate::{
@@ -45,7 +45,7 @@ impl Worker {
     fn carry_out_rare(&mut self, effect: Effect) {
         match effect {
             Effect::Send { conn, frame } => self.send(conn, frame),
-            Effect::Close { conn, cause: _ } => self.close(conn),
+            Effect::Close { conn, cause } => self.close(conn, &cause),
             Effect::Pause { conn } => {
                 if let Some(connection) = self.connections.get_mut(conn) {
                     connection.paused = true;
@@ -112,10 +112,16 @@ impl Worker {
     }
 
     /// The flush that follows closes once everything is written.
-    fn close(&mut self, conn: ConnId) {
+    fn close(&mut self, conn: ConnId, cause: &Cause) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         if connection.state != State::Open {
             return;
+        }
+        // A peer that has said goodbye, and nothing behind it, sends nothing that the kernel would
+        // answer with a reset: what was written so far is safe.
+        let said_goodbye = matches!(cause, Cause::Disconnected(_));
+        if said_goodbye && (connection.peer_closed || !connection.readable) {
+            connection.wrote = false;
         }
         connection.state = State::Closing;
         connection.undecoded = Vec::new();
