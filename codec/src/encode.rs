@@ -151,6 +151,7 @@ const SERVER_UNAVAILABLE: u8 = 3;
 const FAILURE: u8 = 0x80;
 
 /// Bytes of a packet with this Remaining Length.
+#[inline]
 pub(crate) fn packet_len(body_len: usize) -> usize {
     wire::sum(&[1, wire::variable_len(body_len), body_len])
 }

@@ -106,7 +106,10 @@ impl Frame {
     #[inline]
     pub fn len(&self) -> usize {
         match self {
-            Self::Publish { .. } | Self::PublishWith(_) => {
+            Self::Publish { message, version, flags, .. } => {
+                encode::packet_len(message.body_len(*version, flags & 0b0110 != 0))
+            }
+            Self::PublishWith(_) => {
                 self.publish_head().map_or(0, |head| encode::packet_len(head.body_len()))
             }
             Self::Ack { version, reason, .. } if has_reason(*version, *reason) => 5,

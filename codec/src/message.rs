@@ -148,6 +148,20 @@ impl Message {
         self.0.get(HEADER_LEN.saturating_sub(2)..).filter(|_| is_plain)
     }
 
+    /// The Remaining Length of a PUBLISH that adds at most a Packet Identifier to the message.
+    #[inline]
+    pub(crate) fn body_len(&self, version: ProtocolVersion, has_packet_id: bool) -> usize {
+        let properties_len = self.lengths().1;
+        let whole = self.0.len().saturating_sub(HEADER_LEN).saturating_add(2);
+        let id_len = if has_packet_id { 2 } else { 0 };
+        let whole = whole.saturating_add(id_len);
+        if version.is_v5() {
+            whole.saturating_add(wire::variable_len(properties_len))
+        } else {
+            whole.saturating_sub(properties_len)
+        }
+    }
+
     /// Bytes of the topic and of the properties.
     #[inline]
     pub(crate) fn lengths(&self) -> (usize, usize) {

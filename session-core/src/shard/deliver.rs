@@ -114,9 +114,9 @@ impl Shard {
                 packet_id: None,
                 dup: false,
             };
-            let (conn, frame) = (conn.id, frame_if_deliverable(conn, sending, cx.now));
-            if let Some(frame) = frame {
-                self.send(cx, conn, frame);
+            if let Some(frame) = frame_if_deliverable(conn, sending, cx.now) {
+                let (conn, is_beyond) = (conn.id, conn.charge(&frame));
+                self.send_charged(cx, conn, frame, is_beyond);
             }
             return;
         }
@@ -330,12 +330,12 @@ impl Shard {
         let place = queued.place;
         let sending = Sending::of(queued, Some(packet_id), false);
         let frame = publish_frame(conn, sending, sending.left_s(cx.now).unwrap_or(0));
-        let conn = conn.id;
+        let (conn, is_beyond) = (conn.id, conn.charge(&frame));
         if self.logs(id) {
             self.log(cx, Record::Sent { session: id, packet_id, place });
         }
         self.apply_sent(id, packet_id, true);
-        self.send(cx, conn, frame);
+        self.send_charged(cx, conn, frame, is_beyond);
         true
     }
 
@@ -382,6 +382,7 @@ fn queued(of: &Publication, target: Target, qos: QoS) -> Queued {
 }
 
 /// The PUBLISH for a connection, if it may be sent to it for the first time.
+#[inline]
 fn frame_if_deliverable(conn: &mut Conn, sending: Sending<'_>, now: Time) -> Option<Frame> {
     let left_s = sending.left_s(now)?;
     (may_receive(conn, sending.message) && fits(conn, sending, left_s))
@@ -395,6 +396,7 @@ fn is_deliverable(conn: &Conn, sending: Sending<'_>, now: Time) -> bool {
     may_receive(conn, sending.message) && fits(conn, sending, left_s)
 }
 
+#[inline]
 fn may_receive(conn: &Conn, message: &Message) -> bool {
     conn.grants == Grants::All
         || conn.grants.may_receive(message.topic_str())
@@ -402,6 +404,7 @@ fn may_receive(conn: &Conn, message: &Message) -> bool {
 }
 
 /// Whether a message is within the connection's Maximum Packet Size `[MQTT-3.1.2-24]`.
+#[inline]
 fn fits(conn: &Conn, sending: Sending<'_>, left_s: u32) -> bool {
     //= [U5-3.1.2.11.4-b]
     // The layout's own size bounds what the frame adds: a header, identifiers and an alias.
@@ -417,6 +420,7 @@ fn fits(conn: &Conn, sending: Sending<'_>, left_s: u32) -> bool {
 
 /// The PUBLISH for a connection, with a Topic Alias if the client takes one and the packet stays
 /// within its limit.
+#[inline]
 fn publish_frame(conn: &mut Conn, sending: Sending<'_>, left_s: u32) -> Frame {
     let frame = plain_frame(conn, sending, left_s);
     if conn.alias_out_max == 0 {
@@ -443,6 +447,7 @@ fn publish_frame(conn: &mut Conn, sending: Sending<'_>, left_s: u32) -> Frame {
     aliased
 }
 
+#[inline]
 fn plain_frame(conn: &Conn, sending: Sending<'_>, left_s: u32) -> Frame {
     if conn.version.is_v5() && *sending.ids != Ids::None {
         return Frame::PublishWith(Box::new(publish_parts(conn, sending, left_s)));

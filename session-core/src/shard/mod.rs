@@ -302,6 +302,7 @@ impl Shard {
     }
 
     /// The one way out. An effect waits until every record before it is durable.
+    #[inline]
     fn emit(&mut self, cx: &mut Cx<'_>, effect: Effect) {
         if self.committed == self.persisted || seeded!(OpensGate) {
             cx.out.push(effect);
@@ -320,12 +321,16 @@ impl Shard {
     /// Sends a packet and charges the connection's credit.
     fn send(&mut self, cx: &mut Cx<'_>, id: ConnId, frame: Frame) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        let bytes = i64::try_from(frame.len()).unwrap_or(i64::MAX);
-        conn.credit = conn.credit.saturating_sub(bytes);
-        // A peer that lets acknowledgements pile up is not read from: it could go on for ever.
-        let beyond = conn.credit <= conn.credit_floor;
+        let is_beyond = conn.charge(&frame);
+        self.send_charged(cx, id, frame, is_beyond);
+    }
+
+    /// Sends a packet whose bytes are charged.
+    #[inline]
+    fn send_charged(&mut self, cx: &mut Cx<'_>, id: ConnId, frame: Frame, is_beyond: bool) {
         self.emit(cx, Effect::Send { conn: id, frame });
-        if beyond {
+        // A peer that lets acknowledgements pile up is not read from: it could go on for ever.
+        if is_beyond {
             self.pause(cx, id, paused::CREDIT);
         }
     }
