@@ -136,7 +136,7 @@ impl World {
         let mut effects = Effects::new();
         self.shard.handle(Time(1), input, &mut effects);
         self.shard.check().expect("invariants");
-        for effect in effects {
+        for effect in effects.into_iter().flat_map(Effect::each) {
             match effect {
                 Effect::Send { conn: to, frame } if to == conn(SUBJECT) => {
                     let mut bytes = Vec::new();

@@ -156,7 +156,7 @@ impl World {
 
     fn carry_out(&mut self, effects: Effects) {
         self.shard.check().expect("what always holds");
-        for effect in effects {
+        for effect in effects.into_iter().flat_map(Effect::each) {
             match effect {
                 Effect::Persist { seq, .. } => self.committed = seq,
                 Effect::Send { conn, frame } => self.told.push((conn, read(&frame))),

@@ -60,16 +60,31 @@ impl Outbox {
         self.len() == 0
     }
 
+    /// Whether the payload of this frame is queued by reference.
+    #[inline]
+    pub(crate) fn shares(frame: &Frame) -> bool {
+        frame.payload().len() >= SHARE_AT
+    }
+
+    /// Queues a packet that is laid out.
+    #[inline]
+    pub(crate) fn push_bytes(&mut self, packet: &[u8], spare: &mut Spare) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = spare.take();
+        }
+        self.bytes.extend_from_slice(packet);
+    }
+
     /// Queues a frame.
     pub(crate) fn push(&mut self, frame: Frame, spare: &mut Spare) {
         if self.bytes.capacity() == 0 {
             self.bytes = spare.take();
         }
-        let payload = frame.payload().len();
-        if payload < SHARE_AT {
+        if !Self::shares(&frame) {
             frame.encode(&mut self.bytes);
             return;
         }
+        let payload = frame.payload().len();
         frame.encode_head(&mut self.bytes);
         let shared = self.shared.get_or_insert_default();
         shared.waiting += payload;

@@ -95,6 +95,8 @@ pub enum Effect {
         /// The packet.
         frame: Frame,
     },
+    /// Write one packet to many connections: what a crowd gets alike is made once.
+    SendMany(Box<Crowd>),
     /// Write what is queued, then close. No effect names the connection afterwards, and the
     /// runtime need not say [`Input::Closed`].
     Close {
@@ -158,6 +160,31 @@ pub enum Effect {
 }
 
 const _: () = assert!(size_of::<Effect>() <= 32, "effects are copied for each delivery");
+
+/// Connections that get the same packet, each once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Crowd {
+    /// To these connections.
+    pub conns: Vec<ConnId>,
+    /// The packet.
+    pub frame: Frame,
+}
+
+impl Effect {
+    /// The same as effects of which each speaks of one connection, for runtimes to which a crowd is
+    /// nothing special.
+    pub fn each(self) -> impl Iterator<Item = Self> {
+        let (single, crowd) = match self {
+            Self::SendMany(crowd) => (None, Some(crowd)),
+            effect => (Some(effect), None),
+        };
+        let sends = crowd.into_iter().flat_map(|crowd| {
+            let Crowd { conns, frame } = *crowd;
+            conns.into_iter().map(move |conn| Self::Send { conn, frame: frame.clone() })
+        });
+        single.into_iter().chain(sends)
+    }
+}
 
 /// A wish for the next part of a backlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -54,8 +54,8 @@ mod shard;
 
 pub use access::{Action, Grants, Rule};
 pub use api::{
-    Answer, Cause, Command, Effect, Effects, Event, Input, Load, Loaded, Origin, Principal, Reply,
-    Request, Transport,
+    Answer, Cause, Command, Crowd, Effect, Effects, Event, Input, Load, Loaded, Origin, Principal,
+    Reply, Request, Transport,
 };
 pub use config::{Authentication, Features, Limits, QueueFull, ShardConfig};
 pub use ids::{CommitSeq, ConnId, Place, ShardId, ShardMap, Ticket, Time};

@@ -114,7 +114,7 @@ impl World {
     }
 
     fn carry_out(&mut self, shard: usize, effects: Vec<Effect>) {
-        for effect in effects {
+        for effect in effects.into_iter().flat_map(Effect::each) {
             match effect {
                 Effect::Send { conn, frame } => self.receive(shard, conn, &frame),
                 Effect::Close { conn, .. } => {

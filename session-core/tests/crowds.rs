@@ -3,8 +3,8 @@
 mod common;
 
 use codec::{
-    Connect, Message, Packet, PacketId, Properties, ProtocolVersion, Publish, QoS, Subscribe,
-    SubscribeFilter, SubscriptionOptions,
+    Connect, Message, Packet, PacketId, Properties, Property, ProtocolVersion, Publish, QoS,
+    Subscribe, SubscribeFilter, SubscriptionOptions,
 };
 use session_core::{
     Cause, ConnId, Effect, Effects, Input, Shard, ShardConfig, ShardId, ShardMap, Time,
@@ -116,7 +116,7 @@ fn large_fan_out_takes_several_calls_and_keeps_the_order() {
         calls += 1;
         let sends = std::mem::take(&mut effects);
         assert!(sends.len() <= 301, "a call does bounded work");
-        for effect in sends {
+        for effect in sends.into_iter().flat_map(Effect::each) {
             let Effect::Send { conn, frame } = effect else { continue };
             if conn == publisher {
                 acknowledged.push(received.iter().map(Vec::len).sum::<usize>());
@@ -188,4 +188,116 @@ fn a_client_that_never_reads_is_sent_its_credit_and_no_more() {
     let bytes = 11 * 100_009;
     shard.handle(Time(0), Input::Sent { conn: sleeper, bytes }, &mut effects);
     assert_eq!(effects.len(), 10);
+}
+
+/// A receiver that differs from others in what it gets.
+#[derive(Clone, Debug)]
+struct Receiver {
+    version: ProtocolVersion,
+    connect: Vec<Property>,
+    subscription_id: Option<u32>,
+    options: SubscriptionOptions,
+    credit: u32,
+}
+
+/// One of each kind.
+fn receivers() -> Vec<Receiver> {
+    let plain = Receiver {
+        version: ProtocolVersion::V311,
+        connect: Vec::new(),
+        subscription_id: None,
+        options: SubscriptionOptions::default(),
+        credit: 1 << 20,
+    };
+    let v5 = Receiver { version: ProtocolVersion::V5, ..plain.clone() };
+    let options = SubscriptionOptions { retain_as_published: true, ..plain.options };
+    let qos1 = SubscriptionOptions { qos: QoS::AtLeastOnce, ..plain.options };
+    vec![
+        plain.clone(),
+        Receiver { version: ProtocolVersion::V31, ..plain.clone() },
+        v5.clone(),
+        Receiver { options, ..v5.clone() },
+        Receiver { options: qos1, ..v5.clone() },
+        Receiver { options: qos1, ..plain.clone() },
+        Receiver { subscription_id: Some(7), ..v5.clone() },
+        Receiver { connect: vec![Property::TopicAliasMaximum(2)], ..v5.clone() },
+        // Takes the CONNACK, and no message; and one that takes only the shorter ones.
+        Receiver { connect: vec![Property::MaximumPacketSize(100)], ..v5.clone() },
+        Receiver { connect: vec![Property::MaximumPacketSize(1015)], ..v5.clone() },
+        // Reads nothing: what comes waits behind the first message, or is too much to read on.
+        Receiver { credit: 100, ..plain.clone() },
+        Receiver { credit: 1, ..v5 },
+    ]
+}
+
+/// What each of these gets, byte by byte, and whether it is read from, when all are receivers.
+fn received(receivers: &[Receiver]) -> Vec<(Vec<u8>, bool)> {
+    let mut shard = started(config());
+    let mut effects = Effects::new();
+    let mut input = |shard: &mut Shard, input| {
+        shard.handle(Time(0), input, &mut effects);
+        shard.check().expect("invariants");
+        std::mem::take(&mut effects)
+    };
+    for (slot, receiver) in (0..).zip(receivers) {
+        let conn = ConnId { slot, epoch: 0 };
+        input(&mut shard, opened(conn, receiver.credit));
+        let properties = receiver.connect.iter().cloned().collect();
+        let connect = common::connect(receiver.version, &format!("c{slot}"), properties);
+        let connect = Connect { clean_start: true, ..connect };
+        let id = receiver.subscription_id.map(Property::SubscriptionIdentifier);
+        let subscribe = Subscribe {
+            packet_id: PacketId::new(1).expect("not zero"),
+            properties: id.into_iter().collect(),
+            filters: vec![SubscribeFilter { filter: "t".into(), options: receiver.options }],
+        };
+        for packet in [Packet::Connect(Box::new(connect)), Packet::Subscribe(Box::new(subscribe))] {
+            input(&mut shard, Input::Packet { conn, packet });
+        }
+    }
+    let publisher = ConnId { slot: u32::try_from(receivers.len()).expect("few"), epoch: 0 };
+    input(&mut shard, opened(publisher, 1 << 20));
+    let connect = common::connect(ProtocolVersion::V5, "publisher", Properties::new());
+    input(&mut shard, Input::Packet { conn: publisher, packet: Packet::Connect(connect.into()) });
+
+    let mut got = vec![(Vec::new(), true); receivers.len()];
+    let expiry: Properties = [Property::MessageExpiryInterval(60)].into_iter().collect();
+    for (retain, properties, len) in
+        [(false, Properties::new(), 1000), (true, expiry, 1000), (true, Properties::new(), 1010)]
+    {
+        let message = Message::new("t", &properties, &vec![b'x'; len]).expect("short");
+        let packet = Packet::Publish(Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain,
+            packet_id: None,
+            topic_alias: None,
+            message,
+        });
+        let effects = input(&mut shard, Input::Packet { conn: publisher, packet });
+        for effect in effects.into_iter().flat_map(Effect::each) {
+            match effect {
+                Effect::Send { conn, frame } => frame.encode(&mut got[conn.slot as usize].0),
+                Effect::Pause { conn } => got[conn.slot as usize].1 = false,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    got
+}
+
+/// What goes to many at once is for each of them what it would get alone.
+#[test]
+fn in_a_crowd_each_gets_what_it_would_get_alone() {
+    let kinds = receivers();
+    let alone: Vec<_> = kinds.iter().map(|kind| received(&[kind.clone()]).remove(0)).collect();
+    let lengths: Vec<usize> = alone.iter().map(|(bytes, _)| bytes.len()).collect();
+    assert!(lengths.iter().any(|len| *len == 0) && lengths.iter().any(|len| *len > 3000));
+    assert!(alone.iter().any(|(_, is_read)| !is_read), "one is not read from any more");
+
+    let crowd: Vec<_> = (0..60).map(|number| kinds[number % kinds.len()].clone()).collect();
+    let mut together = received(&crowd).into_iter();
+    for number in 0..crowd.len() {
+        assert!(together.next().as_ref() == Some(&alone[number % kinds.len()]), "{number}");
+    }
 }

@@ -53,7 +53,7 @@ impl World {
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
+        for effect in effects.into_iter().flat_map(Effect::each) {
             match effect {
                 Effect::Persist { record, .. } => self.log.push(*record),
                 Effect::Send { conn, frame } => {

@@ -59,7 +59,7 @@ impl Pair {
     }
 
     fn carry_out(&mut self, effects: Effects) {
-        for effect in effects {
+        for effect in effects.into_iter().flat_map(Effect::each) {
             match effect {
                 Effect::Tell { to, msg } => self.under_way[usize::from(to.0)].push(*msg),
                 Effect::Send { frame, .. } => self.sent.push(frame),

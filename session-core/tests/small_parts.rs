@@ -74,7 +74,7 @@ impl Broker {
         self.shard.handle(self.now, input, &mut effects);
         self.shard.check().expect("invariants");
         self.keep(&effects);
-        effects
+        effects.into_iter().flat_map(Effect::each).collect()
     }
 
     fn keep(&mut self, effects: &[Effect]) {

@@ -182,12 +182,14 @@ impl Node {
     // Effects.
 
     fn deeds(&mut self, effects: Effects) -> Deeds {
-        effects.into_iter().filter_map(|effect| self.deed(effect).transpose()).collect()
+        let effects = effects.into_iter().flat_map(Effect::each);
+        effects.filter_map(|effect| self.deed(effect).transpose()).collect()
     }
 
     fn deed(&mut self, effect: Effect) -> Result<Option<Deed>, WorldError> {
         Ok(Some(match effect {
             Effect::Send { conn, frame } => Deed::Send(self.socket(conn, "Send")?, frame),
+            Effect::SendMany(_) => unreachable!("crowds are taken apart"),
             Effect::Pause { conn } => Deed::Pause(self.socket(conn, "Pause")?, true),
             Effect::Resume { conn } => Deed::Pause(self.socket(conn, "Resume")?, false),
             Effect::Close { conn, .. } => Deed::Close(self.gives_up(conn, "Close")?),

@@ -446,8 +446,9 @@ impl Universe {
 
     pub(super) fn carry_out(&mut self, from: ShardId, mut effects: Effects) -> Result<(), Finding> {
         self.nodes[usize::from(from.0)].append(&mut effects)?;
-        for effect in effects {
+        for effect in effects.into_iter().flat_map(Effect::each) {
             match effect {
+                Effect::SendMany(_) => unreachable!("crowds are taken apart"),
                 Effect::Send { conn, frame } => self.send(from, conn, &frame)?,
                 Effect::Close { conn, cause } => {
                     if let Some(at) = self.find(from, conn, "Close")? {

@@ -2,14 +2,15 @@
 
 use std::mem;
 
-use codec::Connect;
-use session_core::{Cause, ConnId, Effect, Input, ShardId};
+use codec::{Connect, Frame};
+use session_core::{Cause, ConnId, Crowd, Effect, Input, ShardId};
 
 use super::{FLUSH_BYTES, LINGER_MS, Worker};
 use crate::{
     connection::State,
     mailbox::{Handover, Post},
     note,
+    outbox::{Outbox, Spare},
 };
 
 /// A connection that leaves for another worker.
@@ -45,6 +46,7 @@ impl Worker {
     fn carry_out_rare(&mut self, effect: Effect) {
         match effect {
             Effect::Send { conn, frame } => self.send(conn, frame),
+            Effect::SendMany(crowd) => self.send_many(*crowd),
             Effect::Close { conn, cause } => self.close(conn, &cause),
             Effect::Pause { conn } => {
                 if let Some(connection) = self.connections.get_mut(conn) {
@@ -90,13 +92,33 @@ impl Worker {
     }
 
     #[inline]
-    fn send(&mut self, conn: ConnId, frame: codec::Frame) {
+    fn send(&mut self, conn: ConnId, frame: Frame) {
+        self.queue_bytes(conn, |out, spare| out.push(frame, spare));
+    }
+
+    /// Lays the packet out once and copies it to all.
+    fn send_many(&mut self, crowd: Crowd) {
+        let Crowd { conns, frame } = crowd;
+        if Outbox::shares(&frame) {
+            return conns.into_iter().for_each(|conn| self.send(conn, frame.clone()));
+        }
+        let mut bytes = mem::take(&mut self.laid_out);
+        frame.encode(&mut bytes);
+        for conn in conns {
+            self.queue_bytes(conn, |out, spare| out.push_bytes(&bytes, spare));
+        }
+        bytes.clear();
+        self.laid_out = bytes;
+    }
+
+    #[inline]
+    fn queue_bytes(&mut self, conn: ConnId, push: impl FnOnce(&mut Outbox, &mut Spare)) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         if connection.state != State::Open || connection.broken {
             return;
         }
         let before = connection.out.len();
-        connection.out.push(frame, &mut self.spare);
+        push(&mut connection.out, &mut self.spare);
         let waiting = connection.out.len();
         self.spent += waiting - before;
         if connection.blocked {

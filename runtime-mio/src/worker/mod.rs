@@ -28,7 +28,7 @@ const READ_BYTES: usize = 64 * 1024;
 /// answer about its CONNECT, shall not have much lying here.
 const FIRST_READ_BYTES: usize = 4 * 1024;
 /// Bytes read and queued in one turn; then the turn ends and others are served, and writes happen.
-const TURN_BYTES: usize = 4 * 1024 * 1024;
+const TURN_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes queued for one connection that are written without waiting for the end of the turn.
 const FLUSH_BYTES: usize = 64 * 1024;
 /// Pieces of mail taken in one turn.
@@ -85,6 +85,8 @@ pub(crate) struct Worker {
 
     buffer: Box<[u8]>,
     spare: Spare,
+    /// Room for a packet that many get; empty between effects.
+    laid_out: Vec<u8>,
     /// Bytes read and queued in this turn.
     spent: usize,
     /// When a shutdown stops waiting.
@@ -120,6 +122,7 @@ impl Worker {
             uncommitted: None,
             buffer: vec![0; READ_BYTES].into(),
             spare: Spare::new(),
+            laid_out: Vec::new(),
             spent: 0,
             stop_at: None,
             config,

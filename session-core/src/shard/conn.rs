@@ -5,7 +5,7 @@ use alloc::{
     collections::{BTreeMap, VecDeque},
 };
 
-use codec::{Connect, Frame, PacketId, ProtocolVersion, ReasonCode};
+use codec::{Connect, PacketId, ProtocolVersion, ReasonCode};
 
 use super::{
     session::Waiting,
@@ -139,8 +139,8 @@ impl Conn {
 
     /// Takes a packet's bytes from the credit; whether so much is owed that reading has to stop.
     #[inline]
-    pub(super) fn charge(&mut self, frame: &Frame) -> bool {
-        let bytes = i64::try_from(frame.len()).unwrap_or(i64::MAX);
+    pub(super) fn charge(&mut self, bytes: usize) -> bool {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.credit = self.credit.saturating_sub(bytes);
         self.credit <= self.credit_floor
     }

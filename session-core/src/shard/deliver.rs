@@ -18,7 +18,7 @@ use crate::{Effect, Event, Grants, Place, QueueFull, Time};
 
 /// A PUBLISH on its way to one connection.
 #[derive(Clone, Copy)]
-struct Sending<'a> {
+pub(super) struct Sending<'a> {
     message: &'a Message,
     qos: QoS,
     retain: bool,
@@ -40,6 +40,18 @@ impl<'a> Sending<'a> {
             ids: queued.extra.as_ref().map_or(&Ids::None, |extra| &extra.ids),
             packet_id,
             dup,
+        }
+    }
+
+    pub(super) fn qos0(of: &'a Publication, target: &'a Target) -> Self {
+        Self {
+            message: &of.message,
+            qos: QoS::AtMostOnce,
+            retain: target.retain,
+            at: of.at,
+            ids: &target.ids,
+            packet_id: None,
+            dup: false,
         }
     }
 
@@ -105,17 +117,9 @@ impl Shard {
             && session.traffic.queue_qos0.is_empty()
             && conn.credit > 0
         {
-            let sending = Sending {
-                message: &of.message,
-                qos: QoS::AtMostOnce,
-                retain: target.retain,
-                at: of.at,
-                ids: &target.ids,
-                packet_id: None,
-                dup: false,
-            };
+            let sending = Sending::qos0(of, &target);
             if let Some(frame) = frame_if_deliverable(conn, sending, cx.now) {
-                let (conn, is_beyond) = (conn.id, conn.charge(&frame));
+                let (conn, is_beyond) = (conn.id, conn.charge(frame.len()));
                 self.send_charged(cx, conn, frame, is_beyond);
             }
             return;
@@ -330,7 +334,7 @@ impl Shard {
         let place = queued.place;
         let sending = Sending::of(queued, Some(packet_id), false);
         let frame = publish_frame(conn, sending, sending.left_s(cx.now).unwrap_or(0));
-        let (conn, is_beyond) = (conn.id, conn.charge(&frame));
+        let (conn, is_beyond) = (conn.id, conn.charge(frame.len()));
         if self.logs(id) {
             self.log(cx, Record::Sent { session: id, packet_id, place });
         }
@@ -383,7 +387,11 @@ fn queued(of: &Publication, target: Target, qos: QoS) -> Queued {
 
 /// The PUBLISH for a connection, if it may be sent to it for the first time.
 #[inline]
-fn frame_if_deliverable(conn: &mut Conn, sending: Sending<'_>, now: Time) -> Option<Frame> {
+pub(super) fn frame_if_deliverable(
+    conn: &mut Conn,
+    sending: Sending<'_>,
+    now: Time,
+) -> Option<Frame> {
     let left_s = sending.left_s(now)?;
     (may_receive(conn, sending.message) && fits(conn, sending, left_s))
         .then(|| publish_frame(conn, sending, left_s))

@@ -8,6 +8,7 @@ mod close;
 mod command;
 mod conn;
 mod connect;
+mod crowd;
 mod deliver;
 mod memo;
 mod msg;
@@ -321,7 +322,7 @@ impl Shard {
     /// Sends a packet and charges the connection's credit.
     fn send(&mut self, cx: &mut Cx<'_>, id: ConnId, frame: Frame) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        let is_beyond = conn.charge(&frame);
+        let is_beyond = conn.charge(frame.len());
         self.send_charged(cx, id, frame, is_beyond);
     }
 

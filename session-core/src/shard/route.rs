@@ -267,20 +267,6 @@ impl Shard {
         is_here(targets.first()) && is_here(targets.last()) && targets.len() <= cx.budget as usize
     }
 
-    /// Delivers to sessions here; whether one of them refused.
-    fn deliver_each(
-        &mut self,
-        cx: &mut Cx<'_>,
-        publication: &Publication,
-        targets: impl Iterator<Item = Target>,
-    ) -> bool {
-        let mut refused = false;
-        for target in targets {
-            refused |= !self.deliver(cx, publication, target);
-        }
-        refused
-    }
-
     /// Gives each shard its receivers. Returns how many other shards will answer, and whether a
     /// session here refused.
     fn fan_out(
@@ -339,17 +325,11 @@ impl Shard {
         mut delivery: Delivery,
         begin: usize,
     ) {
-        let mut at = begin;
-        while cx.budget > 0
-            && let Some(target) = delivery.target(at)
-        {
-            let target = target.clone();
-            let taken = self.deliver(cx, &delivery.publication, target);
-            delivery.refused |= !taken;
-            at = at.saturating_add(1);
-        }
-        if delivery.target(at).is_some() {
-            return self.jobs.push_front(Job::Rest(from, Box::new(delivery), at));
+        let end = begin.saturating_add(cx.budget as usize);
+        let targets = (begin..end).map_while(|at| delivery.target(at)).cloned();
+        delivery.refused |= self.deliver_each(cx, &delivery.publication, targets);
+        if delivery.target(end).is_some() {
+            return self.jobs.push_front(Job::Rest(from, Box::new(delivery), end));
         }
         self.worked_off(cx, from);
         let Publication { origin, flight, .. } = delivery.publication;

@@ -323,7 +323,7 @@ impl Broker {
             all.extend(effects.iter().map(|effect| (shard, effect.clone())));
         }
         let mut batch = Vec::new();
-        for effect in effects {
+        for effect in effects.into_iter().flat_map(Effect::each) {
             let speaks =
                 matches!(effect, Effect::Send { .. } | Effect::Close { .. } | Effect::Tell { .. });
             assert!(!(speaks && self.unsaved[shard]), "{effect:?} waits for the log");

@@ -121,7 +121,7 @@ impl Broker {
     }
 
     fn carry_out(&mut self, from: ShardId) {
-        for effect in self.effects.drain(..) {
+        for effect in self.effects.drain(..).flat_map(Effect::each) {
             match effect {
                 Effect::Send { conn, frame } => {
                     let number = conn.slot as usize;

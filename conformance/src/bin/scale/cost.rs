@@ -109,7 +109,7 @@ fn answer(world: &mut World) -> u32 {
     let mut received = 0;
     let mut effects = std::mem::take(&mut world.effects);
     while !effects.is_empty() {
-        for effect in effects.drain(..) {
+        for effect in effects.drain(..).flat_map(Effect::each) {
             let Effect::Send { conn, frame } = effect else { continue };
             world.handle(sent(conn, &frame));
             match frame {

@@ -57,9 +57,12 @@ impl World {
 
     /// How many PUBLISH packets came out since the effects were cleared.
     pub(crate) fn published(&self) -> usize {
-        let is_publish =
-            |effect: &&Effect| matches!(effect, Effect::Send { frame: Frame::Publish { .. }, .. });
-        self.effects.iter().filter(is_publish).count()
+        let count = |effect: &Effect| match effect {
+            Effect::Send { frame: Frame::Publish { .. }, .. } => 1,
+            Effect::SendMany(crowd) => crowd.conns.len(),
+            _ => 0,
+        };
+        self.effects.iter().map(count).sum()
     }
 
     /// Connects a client for good.
@@ -102,7 +105,7 @@ impl World {
     /// Sockets take what was sent to them.
     pub(crate) fn drain(&mut self) {
         let mut effects = std::mem::take(&mut self.effects);
-        for effect in effects.drain(..) {
+        for effect in effects.drain(..).flat_map(Effect::each) {
             if let Effect::Send { conn, frame } = effect {
                 self.handle(sent(conn, &frame));
             }
