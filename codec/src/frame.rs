@@ -190,6 +190,29 @@ impl Frame {
         }
     }
 
+    /// The same packet under another Packet Identifier, if it is a PUBLISH without properties of its
+    /// receiver; `None` is for QoS 0.
+    #[must_use]
+    pub fn with_packet_id(&self, id: Option<PacketId>) -> Self {
+        let mut frame = self.clone();
+        if let Self::Publish { packet_id, .. } = &mut frame {
+            *packet_id = id.map_or(0, PacketId::get);
+        }
+        frame
+    }
+
+    /// Where in the encoded packet the Packet Identifier is, if it is a PUBLISH that has one and no
+    /// properties of its receiver: who lays it out once for many can put theirs there.
+    pub fn packet_id_at(&self) -> Option<usize> {
+        let Self::Publish { message, version, flags, .. } = self else { return None };
+        if flags & 0b0110 == 0 {
+            return None;
+        }
+        let body_len = message.body_len(*version, true);
+        let header_len = encode::packet_len(body_len).checked_sub(body_len)?;
+        header_len.checked_add(2)?.checked_add(message.topic().len())
+    }
+
     /// Appends the whole packet to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         if let Self::Publish { message, version, flags, .. } = self
@@ -242,6 +265,23 @@ mod tests {
             bytes(&publish(ProtocolVersion::V5, QoS::AtLeastOnce, 0x1234)),
             *b"\x33\x13\0\x03a/b\x12\x34\x09\x02\0\0\x01\x02\x03\0\x01xhi"
         );
+    }
+
+    #[test]
+    fn the_packet_identifier_is_where_it_is_said_to_be() {
+        let ids = [0x0102, 0x0304].map(PacketId::new);
+        for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
+            let frame = publish(version, QoS::AtLeastOnce, 0x0102);
+            let mut laid_out = bytes(&frame);
+            let at = frame.packet_id_at().unwrap();
+            assert_eq!(laid_out[at..at + 2], [1, 2]);
+            laid_out[at..at + 2].copy_from_slice(&[3, 4]);
+            assert_eq!(bytes(&frame.with_packet_id(ids[1])), laid_out);
+            assert_eq!(frame.with_packet_id(ids[0]), frame);
+            assert_eq!(publish(version, QoS::AtMostOnce, 0).packet_id_at(), None);
+        }
+        assert_eq!(Frame::PingResp.packet_id_at(), None);
+        assert_eq!(Frame::PingResp.with_packet_id(ids[0]), Frame::PingResp);
     }
 
     #[test]

@@ -4,7 +4,9 @@ use alloc::{boxed::Box, vec::Vec};
 use core::net::SocketAddr;
 
 use bytes::Bytes;
-use codec::{Connect, DecodeError, Frame, Message, Packet, ProtocolVersion, QoS, ReasonCode};
+use codec::{
+    Connect, DecodeError, Frame, Message, Packet, PacketId, ProtocolVersion, QoS, ReasonCode,
+};
 
 use crate::{
     CommitSeq, ConnId, Grants, Place, Queued, SessionId, ShardId, ShardMsg, Ticket, Time,
@@ -161,12 +163,12 @@ pub enum Effect {
 
 const _: () = assert!(size_of::<Effect>() <= 32, "effects are copied for each delivery");
 
-/// Connections that get the same packet, each once.
+/// Connections that get the same PUBLISH, each once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Crowd {
-    /// To these connections.
-    pub conns: Vec<ConnId>,
-    /// The packet.
+    /// To these connections, each with its own Packet Identifier unless the QoS is 0.
+    pub conns: Vec<(ConnId, Option<PacketId>)>,
+    /// The packet, with the identifier of anyone of them.
     pub frame: Frame,
 }
 
@@ -180,7 +182,11 @@ impl Effect {
         };
         let sends = crowd.into_iter().flat_map(|crowd| {
             let Crowd { conns, frame } = *crowd;
-            conns.into_iter().map(move |conn| Self::Send { conn, frame: frame.clone() })
+            let send = move |(conn, packet_id)| {
+                let frame = frame.with_packet_id(packet_id);
+                Self::Send { conn, frame }
+            };
+            conns.into_iter().map(send)
         });
         single.into_iter().chain(sends)
     }

@@ -212,6 +212,7 @@ fn receivers() -> Vec<Receiver> {
     let v5 = Receiver { version: ProtocolVersion::V5, ..plain.clone() };
     let options = SubscriptionOptions { retain_as_published: true, ..plain.options };
     let qos1 = SubscriptionOptions { qos: QoS::AtLeastOnce, ..plain.options };
+    let qos2 = SubscriptionOptions { qos: QoS::ExactlyOnce, ..plain.options };
     vec![
         plain.clone(),
         Receiver { version: ProtocolVersion::V31, ..plain.clone() },
@@ -219,6 +220,9 @@ fn receivers() -> Vec<Receiver> {
         Receiver { options, ..v5.clone() },
         Receiver { options: qos1, ..v5.clone() },
         Receiver { options: qos1, ..plain.clone() },
+        Receiver { options: qos2, ..v5.clone() },
+        Receiver { options: qos1, connect: vec![Property::SessionExpiryInterval(9)], ..v5.clone() },
+        Receiver { options: qos1, connect: vec![Property::ReceiveMaximum(1)], ..v5.clone() },
         Receiver { subscription_id: Some(7), ..v5.clone() },
         Receiver { connect: vec![Property::TopicAliasMaximum(2)], ..v5.clone() },
         // Takes the CONNACK, and no message; and one that takes only the shorter ones.
@@ -230,13 +234,23 @@ fn receivers() -> Vec<Receiver> {
     ]
 }
 
-/// What each of these gets, byte by byte, and whether it is read from, when all are receivers.
-fn received(receivers: &[Receiver]) -> Vec<(Vec<u8>, bool)> {
-    let mut shard = started(config());
+/// What each of these gets, byte by byte, and whether it is read from, when all are receivers of what is
+/// published with this QoS.
+fn received(receivers: &[Receiver], qos: QoS) -> Vec<(Vec<u8>, bool)> {
+    let mut shard = started(ShardConfig { durable: true, ..config() });
     let mut effects = Effects::new();
     let mut input = |shard: &mut Shard, input| {
         shard.handle(Time(0), input, &mut effects);
         shard.check().expect("invariants");
+        // What leaves behind a record waits until it is durable.
+        let is_record = |effect: &Effect| matches!(effect, Effect::Persist { .. });
+        if let Some(Effect::Persist { seq, .. }) = effects.iter().rfind(|effect| is_record(effect))
+        {
+            let through = *seq;
+            shard.handle(Time(0), Input::Persisted { through }, &mut effects);
+            shard.check().expect("invariants");
+        }
+        effects.retain(|effect| !is_record(effect));
         std::mem::take(&mut effects)
     };
     for (slot, receiver) in (0..).zip(receivers) {
@@ -262,21 +276,22 @@ fn received(receivers: &[Receiver]) -> Vec<(Vec<u8>, bool)> {
 
     let mut got = vec![(Vec::new(), true); receivers.len()];
     let expiry: Properties = [Property::MessageExpiryInterval(60)].into_iter().collect();
-    for (retain, properties, len) in
-        [(false, Properties::new(), 1000), (true, expiry, 1000), (true, Properties::new(), 1010)]
-    {
+    let none = Properties::new();
+    let messages = [(1, false, none.clone(), 1000), (2, true, expiry, 1000), (3, true, none, 1010)];
+    for (packet_id, retain, properties, len) in messages {
         let message = Message::new("t", &properties, &vec![b'x'; len]).expect("short");
         let packet = Packet::Publish(Publish {
             dup: false,
-            qos: QoS::AtMostOnce,
+            qos,
             retain,
-            packet_id: None,
+            packet_id: PacketId::new(packet_id).filter(|_| qos != QoS::AtMostOnce),
             topic_alias: None,
             message,
         });
         let effects = input(&mut shard, Input::Packet { conn: publisher, packet });
         for effect in effects.into_iter().flat_map(Effect::each) {
             match effect {
+                Effect::Send { conn, .. } if conn == publisher => {}
                 Effect::Send { conn, frame } => frame.encode(&mut got[conn.slot as usize].0),
                 Effect::Pause { conn } => got[conn.slot as usize].1 = false,
                 other => panic!("{other:?}"),
@@ -290,14 +305,16 @@ fn received(receivers: &[Receiver]) -> Vec<(Vec<u8>, bool)> {
 #[test]
 fn in_a_crowd_each_gets_what_it_would_get_alone() {
     let kinds = receivers();
-    let alone: Vec<_> = kinds.iter().map(|kind| received(&[kind.clone()]).remove(0)).collect();
-    let lengths: Vec<usize> = alone.iter().map(|(bytes, _)| bytes.len()).collect();
-    assert!(lengths.iter().any(|len| *len == 0) && lengths.iter().any(|len| *len > 3000));
-    assert!(alone.iter().any(|(_, is_read)| !is_read), "one is not read from any more");
+    let crowd: Vec<_> = (0..75).map(|number| kinds[number % kinds.len()].clone()).collect();
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        let one = |kind: &Receiver| received(std::slice::from_ref(kind), qos).remove(0);
+        let alone: Vec<_> = kinds.iter().map(one).collect();
+        let lengths: Vec<usize> = alone.iter().map(|(bytes, _)| bytes.len()).collect();
+        assert!(lengths.iter().any(|len| *len == 0) && lengths.iter().any(|len| *len > 3000));
+        assert!(alone.iter().any(|(_, is_read)| !is_read), "one is not read from any more");
 
-    let crowd: Vec<_> = (0..60).map(|number| kinds[number % kinds.len()].clone()).collect();
-    let mut together = received(&crowd).into_iter();
-    for number in 0..crowd.len() {
-        assert!(together.next().as_ref() == Some(&alone[number % kinds.len()]), "{number}");
+        for (number, got) in received(&crowd, qos).into_iter().enumerate() {
+            assert!(got == alone[number % kinds.len()], "{qos:?} {number}");
+        }
     }
 }

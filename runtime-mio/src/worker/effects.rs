@@ -96,15 +96,24 @@ impl Worker {
         self.queue_bytes(conn, |out, spare| out.push(frame, spare));
     }
 
-    /// Lays the packet out once and copies it to all.
+    /// Lays the packet out once and copies it to all, each with its Packet Identifier.
     fn send_many(&mut self, crowd: Crowd) {
         let Crowd { conns, frame } = crowd;
         if Outbox::shares(&frame) {
-            return conns.into_iter().for_each(|conn| self.send(conn, frame.clone()));
+            for (conn, packet_id) in conns {
+                self.send(conn, frame.with_packet_id(packet_id));
+            }
+            return;
         }
         let mut bytes = mem::take(&mut self.laid_out);
         frame.encode(&mut bytes);
-        for conn in conns {
+        let packet_id_at = frame.packet_id_at().unwrap_or(bytes.len());
+        for (conn, packet_id) in conns {
+            if let Some(packet_id) = packet_id
+                && let Some(place) = bytes.get_mut(packet_id_at..packet_id_at + 2)
+            {
+                place.copy_from_slice(&packet_id.get().to_be_bytes());
+            }
             self.queue_bytes(conn, |out, spare| out.push_bytes(&bytes, spare));
         }
         bytes.clear();

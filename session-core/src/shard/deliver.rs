@@ -43,16 +43,15 @@ impl<'a> Sending<'a> {
         }
     }
 
-    pub(super) fn qos0(of: &'a Publication, target: &'a Target) -> Self {
-        Self {
-            message: &of.message,
-            qos: QoS::AtMostOnce,
-            retain: target.retain,
-            at: of.at,
-            ids: &target.ids,
-            packet_id: None,
-            dup: false,
-        }
+    /// What is sent as it is published.
+    pub(super) fn first(
+        of: &'a Publication,
+        target: &'a Target,
+        qos: QoS,
+        packet_id: Option<PacketId>,
+    ) -> Self {
+        let (message, at) = (&of.message, of.at);
+        Self { message, qos, retain: target.retain, at, ids: &target.ids, packet_id, dup: false }
     }
 
     /// Seconds left of its expiry; `None` once it has expired.
@@ -117,7 +116,7 @@ impl Shard {
             && session.traffic.queue_qos0.is_empty()
             && conn.credit > 0
         {
-            let sending = Sending::qos0(of, &target);
+            let sending = Sending::first(of, &target, QoS::AtMostOnce, None);
             if let Some(frame) = frame_if_deliverable(conn, sending, cx.now) {
                 let (conn, is_beyond) = (conn.id, conn.charge(frame.len()));
                 self.send_charged(cx, conn, frame, is_beyond);
@@ -331,16 +330,23 @@ impl Shard {
             return false;
         };
         let Some(queued) = session.traffic.queue.messages.front() else { return false };
-        let place = queued.place;
         let sending = Sending::of(queued, Some(packet_id), false);
         let frame = publish_frame(conn, sending, sending.left_s(cx.now).unwrap_or(0));
         let (conn, is_beyond) = (conn.id, conn.charge(frame.len()));
-        if self.logs(id) {
+        self.begin_next(cx, id, packet_id);
+        self.send_charged(cx, conn, frame, is_beyond);
+        true
+    }
+
+    /// The first waiting message begins its exchange under this identifier.
+    pub(super) fn begin_next(&mut self, cx: &mut Cx<'_>, id: SessionId, packet_id: PacketId) {
+        let Some(session) = self.sessions.get(id) else { return };
+        let Some(queued) = session.traffic.queue.messages.front() else { return };
+        if self.config.durable && session.logged {
+            let place = queued.place;
             self.log(cx, Record::Sent { session: id, packet_id, place });
         }
         self.apply_sent(id, packet_id, true);
-        self.send_charged(cx, conn, frame, is_beyond);
-        true
     }
 
     fn send_next_qos0(&mut self, cx: &mut Cx<'_>, id: SessionId) -> bool {
@@ -374,7 +380,7 @@ impl Shard {
 }
 
 /// What a session keeps of a delivery.
-fn queued(of: &Publication, target: Target, qos: QoS) -> Queued {
+pub(super) fn queued(of: &Publication, target: Target, qos: QoS) -> Queued {
     let Target { ids, share, retain, .. } = target;
     let share = share.map(|filter| Shared { filter, qos: of.qos, retain: of.retain });
     let extra = match (&ids, &share) {
