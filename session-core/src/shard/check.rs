@@ -186,8 +186,8 @@ impl Shard {
         let mut indexed = 0_usize;
         let mut known = true;
         self.index.each(|subscribers| {
-            let shared = subscribers.groups.iter().flat_map(|group| &group.members);
-            for subscriber in subscribers.plain.iter().chain(shared) {
+            let shared = subscribers.groups().iter().flat_map(|group| &group.members);
+            for subscriber in subscribers.plain().chain(shared) {
                 indexed = indexed.saturating_add(1);
                 known &= self.sessions.get(subscriber.who.session).is_some();
             }
@@ -218,6 +218,7 @@ mod tests {
             msg::{SessionRef, Target},
             session::Ids,
             subscribe::Waiter,
+            subscribers::Subscribers,
         },
         *,
     };
@@ -390,8 +391,8 @@ mod tests {
                 s.retained.get_mut(b"a").expect("retained").message = empty;
             }),
             ("the index names living sessions", |s| {
-                let entry = s.index.get_mut(b"a").expect("indexed");
-                entry.plain[0].who.session.generation += 1;
+                let Some(Subscribers::One(one)) = s.index.get_mut(b"a") else { panic!("indexed") };
+                one.who.session.generation += 1;
             }),
             ("the index holds every subscription", |s| drop(s.index.remove(b"a"))),
             ("nothing is durable before it is committed", |s| s.persisted = CommitSeq(1)),

@@ -11,6 +11,7 @@ mod connect;
 mod deliver;
 mod memo;
 mod msg;
+mod ordered;
 mod outgoing;
 mod publish;
 mod record;
@@ -18,6 +19,7 @@ mod repartition;
 mod route;
 mod session;
 mod subscribe;
+mod subscribers;
 mod table;
 mod timer;
 mod tree;
@@ -46,14 +48,19 @@ use self::{
     conn::{Conn, Phase, paused},
     msg::{Job, Unrouted},
     outgoing::Outgoing,
-    route::Subscribers,
     session::Session,
     subscribe::Waiter,
+    subscribers::Subscribers,
     table::{Conns, Sessions},
     timer::Timer,
     tree::Tree,
 };
 use crate::{Cause, CommitSeq, ConnId, Effect, Effects, Input, ShardConfig, ShardId, Ticket, Time};
+
+const _: () = assert!(
+    Tree::<Subscribers>::NODE_BYTES <= 48 && Tree::<Retained>::NODE_BYTES <= 56,
+    "a session's filter and a retained message's topic have two nodes to themselves"
+);
 
 /// What a call of `handle` carries along.
 struct Cx<'a> {

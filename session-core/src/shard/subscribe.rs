@@ -11,8 +11,8 @@ use super::{
     Cx, Shard,
     msg::{Retained, SessionRef, ShardMsg},
     record::Record,
-    route::{Group, Subscriber, Subscribers},
     session::{Extra, Ids, Queued, Subscription},
+    subscribers::{Subscriber, Subscribers},
     table::SessionId,
 };
 use crate::{ConnId, Place};
@@ -422,24 +422,13 @@ impl Shard {
         let new = Subscriber { who, subscription };
         match codec::topic::split_shared(&filter) {
             Some(Ok((_, plain))) => {
-                let share = filter.clone();
                 if let Some(entry) = self.index.entry(plain.as_bytes(), Subscribers::default) {
-                    let at = entry.groups.iter().position(|group| group.share == share);
-                    let group = match at {
-                        Some(at) => entry.groups.get_mut(at),
-                        None => {
-                            entry.groups.push(Group { share, members: Vec::new(), next: 0 });
-                            entry.groups.last_mut()
-                        }
-                    };
-                    if let Some(group) = group {
-                        Subscribers::put(&mut group.members, new);
-                    }
+                    entry.put_shared(filter.clone(), new);
                 }
             }
             _ => {
                 if let Some(entry) = self.index.entry(filter.as_bytes(), Subscribers::default) {
-                    Subscribers::put(&mut entry.plain, new);
+                    entry.put(new);
                 }
             }
         }
@@ -467,12 +456,9 @@ impl Shard {
         };
         if let Some(entry) = self.index.get_mut(plain.as_bytes()) {
             if shared {
-                entry.groups.iter_mut().filter(|group| group.share == filter).for_each(|group| {
-                    Subscribers::remove(&mut group.members, who);
-                });
-                entry.groups.retain(|group| !group.members.is_empty());
+                entry.remove_shared(&filter, who);
             } else {
-                Subscribers::remove(&mut entry.plain, who);
+                entry.remove(who);
             }
             if entry.is_empty() {
                 self.index.remove(plain.as_bytes());
