@@ -73,7 +73,7 @@ impl Shard {
     }
 
     fn check_session(&self, id: SessionId, session: &Session) -> Result<(), Violation> {
-        let named = self.by_client.get(&session.client_id) == Some(&id);
+        let named = self.session_of(&session.client_id) == Some(id);
         ensure(named, "a session is found by its Client Identifier")?;
         ensure(
             session.queue.bytes == bytes(&session.queue.messages),
@@ -289,7 +289,7 @@ mod tests {
     }
 
     fn only(shard: &mut Shard) -> &mut Session {
-        let id = shard.by_client["c"];
+        let id = shard.session_of("c").expect("the only session");
         shard.sessions.get_mut(id).expect("the only session")
     }
 
@@ -365,17 +365,15 @@ mod tests {
             ("a message does not wait for an open window", |s| {
                 s.conns.get_mut(CONN).expect("open").window = 2;
             }),
-            ("Client Identifiers name the sessions one to one", |s| {
-                let id = s.by_client["c"];
-                s.by_client.insert("ghost".into(), id);
-            }),
+            ("Client Identifiers name the sessions one to one", |s| s.by_client.repeat()),
             ("subscriptions equal a recount", |s| s.subscriptions = 0),
             ("an answered SUBSCRIBE does not wait", |s| {
-                let answered = Waiter::answered(CONN, s.by_client["c"]);
+                let answered = Waiter::answered(CONN, s.session_of("c").expect("present"));
                 s.waiters.insert(9, answered);
             }),
             ("the scratch list is empty between calls", |s| {
-                let who = SessionRef { shard: ShardId(0), session: s.by_client["c"] };
+                let who =
+                    SessionRef { shard: ShardId(0), session: s.session_of("c").expect("present") };
                 let (qos, ids) = (QoS::AtMostOnce, Ids::None);
                 s.scratch.push(Target { who, qos, retain: false, ids, share: None });
             }),

@@ -1,6 +1,6 @@
 //! Wishes of administrators, and the talk between shards that keeps them in step.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use codec::ReasonCode;
 
@@ -41,7 +41,7 @@ impl Shard {
     }
 
     fn kick(&mut self, cx: &mut Cx<'_>, client_id: &str, reason: ReasonCode) -> Reply {
-        let session = self.by_client.get(client_id).and_then(|id| self.sessions.get(*id));
+        let session = self.session_of(client_id).and_then(|id| self.sessions.get(id));
         let Some(conn) = session.and_then(|session| session.conn) else { return Reply::NotFound };
         self.disconnect(cx, conn, reason, Cause::Administrative(reason));
         Reply::Done
@@ -65,7 +65,7 @@ impl Shard {
                 session
                     .subscriptions
                     .iter()
-                    .map(move |(filter, subscription)| (id, filter.clone(), *subscription))
+                    .map(move |(filter, subscription)| (id, Arc::from(filter), *subscription))
             })
             .collect();
         for (session, filter, subscription) in all {

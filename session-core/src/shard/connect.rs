@@ -1,6 +1,6 @@
 //! From an open connection to CONNACK: who may come in, and to which session.
 
-use alloc::{boxed::Box, format, vec::Vec};
+use alloc::{boxed::Box, format, sync::Arc, vec::Vec};
 
 use bytes::Bytes;
 use codec::{
@@ -175,7 +175,7 @@ impl Shard {
             self.last_assigned = self.last_assigned.wrapping_add(1);
             let id = format!("auto-{:016x}-{:x}", self.config.instance, self.last_assigned);
             let is_ours = self.config.map.session(&id) == self.config.id;
-            if is_ours && !self.by_client.contains_key(&*id) {
+            if is_ours && self.session_of(&id).is_none() {
                 return id.into();
             }
         }
@@ -211,7 +211,7 @@ impl Shard {
     /// timers have not fired: a session whose time is up is not resumed, and a Will that was due is
     /// published `[MQTT-3.1.2-23]` `[MQTT-3.1.3-9]`.
     fn end_absence(&mut self, cx: &mut Cx<'_>, client_id: &str) {
-        let Some(id) = self.by_client.get(client_id).copied() else { return };
+        let Some(id) = self.session_of(client_id) else { return };
         let Some(session) = self.sessions.get(id) else { return };
         if session.conn.is_some() || seeded!(ResumesLate) {
             return;
@@ -224,20 +224,23 @@ impl Shard {
         }
     }
 
+    /// The session of a client.
+    pub(super) fn session_of(&self, client_id: &str) -> Option<SessionId> {
+        self.by_client.get(&self.sessions, client_id)
+    }
+
     fn judge_principal(&self, connect: &Connect, who: &Principal) -> Result<(), ReasonCode> {
         let limits = &self.config.limits;
         // Who takes its own session over brings no further connection.
-        let taken_over = self
-            .by_client
-            .get(&connect.client_id)
-            .and_then(|id| self.sessions.get(*id))
+        let present = self.session_of(&connect.client_id);
+        let taken_over = present
+            .and_then(|id| self.sessions.get(id))
             .is_some_and(|session| session.conn.is_some());
         let connections = self.conns.len().saturating_sub(usize::from(taken_over));
         if connections > limits.connections_max as usize {
             return Err(ReasonCode::QuotaExceeded);
         }
-        let is_new = !self.by_client.contains_key(&connect.client_id);
-        if is_new && self.sessions.len() >= limits.sessions_max as usize {
+        if present.is_none() && self.sessions.len() >= limits.sessions_max as usize {
             return Err(ReasonCode::QuotaExceeded);
         }
         if let Some(will) = &connect.will
@@ -253,7 +256,7 @@ impl Shard {
         //= [MQTT-3.1.2-6 of 3.1.1]
         //= [MQTT-3.1.2-4 of 3.1.1]
         //= [MQTT-3.1.3-2] [MQTT-3.1.4-4]
-        if let Some(old) = self.by_client.get(&connect.client_id).copied() {
+        if let Some(old) = self.session_of(&connect.client_id) {
             //= [MQTT-3.1.4-3]
             if let Some(conn) = self.sessions.get(old).and_then(|session| session.conn)
                 && !seeded!(KeepsOldConnection)
@@ -261,7 +264,7 @@ impl Shard {
                 self.take_over(cx, conn, connect.clean_start);
             }
         }
-        let mut old = self.by_client.get(&connect.client_id).copied();
+        let mut old = self.session_of(&connect.client_id);
         //= [MQTT-3.1.2-4]
         let mut kept = None;
         if connect.clean_start
@@ -435,7 +438,7 @@ impl Shard {
             return;
         }
         let Some(state) = self.sessions.get(session) else { return };
-        let lost: Vec<_> = state
+        let lost: Vec<Arc<str>> = state
             .subscriptions
             .iter()
             .map(|(filter, _)| filter)
@@ -446,7 +449,7 @@ impl Shard {
                 };
                 !conn.grants.may_subscribe(plain)
             })
-            .cloned()
+            .map(Arc::from)
             .collect();
         for filter in lost {
             self.forget_subscription(cx, session, filter, None);

@@ -4,6 +4,7 @@ mod ack;
 mod auth;
 mod backlog;
 mod check;
+mod clients;
 mod close;
 mod command;
 mod conn;
@@ -45,6 +46,7 @@ pub use self::{
     table::SessionId,
 };
 use self::{
+    clients::Clients,
     conn::{Conn, Phase, paused},
     msg::{Job, Unrouted},
     outgoing::Outgoing,
@@ -87,7 +89,7 @@ pub struct Shard {
     config: ShardConfig,
     conns: Conns<Conn>,
     sessions: Sessions<Session>,
-    by_client: BTreeMap<Box<str>, SessionId>,
+    by_client: Clients,
     /// Subscriptions of the sessions here.
     subscriptions: u32,
     /// Subscriptions of all sessions to the topics that are owned here.
@@ -138,7 +140,7 @@ impl Shard {
             config,
             conns: Conns::new(),
             sessions: Sessions::new(),
-            by_client: BTreeMap::new(),
+            by_client: Clients::new(),
             subscriptions: 0,
             index: Tree::new(),
             retained: Tree::new(),
@@ -409,9 +411,10 @@ impl View<'_> {
 
     /// The Client Identifiers of all sessions, in order, and whether each is connected.
     pub fn clients(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.shard.by_client.iter().map(|(client_id, session)| {
-            let session = self.shard.sessions.get(*session);
-            (&**client_id, session.is_some_and(|session| session.conn.is_some()))
-        })
+        let clients = self.shard.sessions.iter();
+        let mut clients: Vec<_> =
+            clients.map(|(_, session)| (&*session.client_id, session.conn.is_some())).collect();
+        clients.sort_unstable();
+        clients.into_iter()
     }
 }

@@ -268,6 +268,8 @@ pub(super) struct Session {
     pub(super) reported: bool,
 }
 
+const _: () = assert!(size_of::<SortedList<Subscription>>() <= 24, "one subscription is inline");
+
 impl Session {
     pub(super) fn new(client_id: Box<str>, expiry_s: u32) -> Self {
         Self {

@@ -1,6 +1,6 @@
 //! SUBSCRIBE and UNSUBSCRIBE, on the session's side and on the topics' side.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use codec::{
     Packet, PacketId, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter,
@@ -60,7 +60,7 @@ impl Shard {
             session.subscribing = session.subscribing.saturating_add(1);
         }
         //= [MQTT-3.8.4-5] several filters act like consecutive packets.
-        for wanted in &subscribe.filters {
+        for wanted in subscribe.filters {
             let reason = self.subscribe_one(cx, conn, session, request, id, wanted);
             if let Some(waiter) = self.waiters.get_mut(&request) {
                 //= [MQTT-3.9.3-1] [MQTT-3.8.4-6]
@@ -103,7 +103,7 @@ impl Shard {
         session: SessionId,
         request: u32,
         id: u32,
-        wanted: &SubscribeFilter,
+        wanted: SubscribeFilter,
     ) -> ReasonCode {
         //= [MQTT-3.2.2-10] [MQTT-3.8.4-3] [U5-4.8.2-b]
         let existed = match self.judge_filter(conn, session, &wanted.filter) {
@@ -125,7 +125,7 @@ impl Shard {
             let filter = filter.clone();
             self.log(cx, Record::Subscribed { session, filter, subscription });
         }
-        self.apply_subscribed(session, filter.clone(), subscription);
+        self.apply_subscribed(session, wanted.filter, subscription);
         //= [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11], U5-3.8.4-a
         let replay = !shared
             && match options.retain_handling {
@@ -301,10 +301,10 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_>,
         session: SessionId,
-        filters: impl Iterator<Item = Arc<str>>,
+        filters: impl Iterator<Item = Box<str>>,
     ) {
         for filter in filters {
-            self.tell_unsubscribe(cx, session, filter, None);
+            self.tell_unsubscribe(cx, session, filter.into(), None);
         }
     }
 
