@@ -326,7 +326,7 @@ impl Shard {
         let bytes = i64::try_from(frame.len()).unwrap_or(i64::MAX);
         conn.credit = conn.credit.saturating_sub(bytes);
         // A peer that lets acknowledgements pile up is not read from: it could go on for ever.
-        let beyond = conn.credit <= conn.credit_floor;
+        let beyond = conn.credit <= conn.credit_floor();
         self.emit(cx, Effect::Send { conn: id, frame });
         if beyond {
             self.pause(cx, id, paused::CREDIT);

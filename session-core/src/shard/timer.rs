@@ -66,16 +66,13 @@ impl Shard {
         //= [U5-3.1.4-a]
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.deadline = None;
-        match conn.phase {
-            Phase::Opened => self.close(cx, id, Cause::ConnectTimeout),
+        match &conn.phase {
+            Phase::Opened(_) => self.close(cx, id, Cause::ConnectTimeout),
             // While an answer is awaited, its own timer decides.
-            Phase::Authenticating { ticket: Some(_), .. } => {}
-            Phase::Authenticating { ticket: None, .. } => {
-                self.refuse_connect(cx, id, ReasonCode::NotAuthorized);
-            }
+            Phase::Authenticating(pending) if pending.ticket.is_some() => {}
+            Phase::Authenticating(_) => self.refuse_connect(cx, id, ReasonCode::NotAuthorized),
             Phase::Connected(_) => {
-                let ends = [conn.authority_ends, conn.reauth_ends()];
-                if ends.into_iter().flatten().any(|end| end <= cx.now) {
+                if conn.authority_ends().is_some_and(|end| end <= cx.now) {
                     return self.refuse(cx, id, ReasonCode::NotAuthorized);
                 }
                 // A client that we do not read from cannot be heard; one that does not read what
@@ -83,8 +80,7 @@ impl Shard {
                 if conn.paused & !paused::CREDIT != 0 {
                     conn.heard = cx.now;
                 }
-                let silent = conn.silence_ms > 0 && cx.now.since_ms(conn.heard) >= conn.silence_ms;
-                if silent {
+                if conn.silent_at().is_some_and(|at| at <= cx.now) {
                     //= [MQTT-3.1.2-22]
                     let reason = ReasonCode::KeepAliveTimeout;
                     return self.disconnect(cx, id, reason, Cause::KeepAliveTimeout);
@@ -98,9 +94,7 @@ impl Shard {
     /// when it fires, so that a busy client costs nothing.
     pub(super) fn rearm(&mut self, cx: &Cx<'_>, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
-        let silent = (conn.silence_ms > 0).then(|| conn.heard.plus_ms(conn.silence_ms));
-        let deadline =
-            [silent, conn.authority_ends, conn.reauth_ends()].into_iter().flatten().min();
+        let deadline = [conn.silent_at(), conn.authority_ends()].into_iter().flatten().min();
         // A deadline in the past would fire for ever.
         self.arm(id, deadline.map(|deadline| deadline.max(cx.now.plus_ms(1))));
     }
