@@ -3,6 +3,7 @@
 use core::cmp::Ordering;
 
 use super::{
+    memo::quick_hash,
     ordered::{At, Ordered},
     session::Session,
     table::{SessionId, Sessions},
@@ -83,5 +84,5 @@ impl Clients {
 }
 
 fn hash(client_id: &str) -> u32 {
-    crate::ids::hash(client_id.as_bytes()) as u32
+    quick_hash(client_id.as_bytes()) as u32
 }

@@ -260,15 +260,14 @@ impl Shard {
         //= [MQTT-3.1.2-6 of 3.1.1]
         //= [MQTT-3.1.2-4 of 3.1.1]
         //= [MQTT-3.1.3-2] [MQTT-3.1.4-4]
-        if let Some(old) = self.session_of(&connect.client_id) {
-            //= [MQTT-3.1.4-3]
-            if let Some(conn) = self.sessions.get(old).and_then(|session| session.conn)
-                && !seeded!(KeepsOldConnection)
-            {
-                self.take_over(cx, conn, connect.clean_start);
-            }
-        }
         let mut old = self.session_of(&connect.client_id);
+        //= [MQTT-3.1.4-3]
+        if let Some(conn) = old.and_then(|old| self.sessions.get(old)?.conn)
+            && !seeded!(KeepsOldConnection)
+        {
+            self.take_over(cx, conn, connect.clean_start);
+            old = self.session_of(&connect.client_id);
+        }
         //= [MQTT-3.1.2-4]
         let mut kept = None;
         if connect.clean_start

@@ -10,8 +10,8 @@ use core::{
 
 use super::table::reserve_sparingly;
 
-/// Entries of one chunk at most.
-const MOST: usize = 256;
+/// Bytes of a chunk's entries at most.
+const CHUNK_BYTES: usize = 2048;
 
 /// Small entries in order. A million of them are found with twenty comparisons, and one more moves
 /// no more than a chunk and, once in a while, the list of chunks.
@@ -60,6 +60,9 @@ impl<T: Hash> Hash for Ordered<T> {
 }
 
 impl<T> Ordered<T> {
+    /// Entries of one chunk at most.
+    const MOST: usize = CHUNK_BYTES / size_of::<T>();
+
     pub(super) const fn new() -> Self {
         Self::Few(Vec::new())
     }
@@ -70,6 +73,18 @@ impl<T> Ordered<T> {
 
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
         self.chunks().iter().flatten()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Few(entries) if entries.is_empty())
+    }
+
+    /// The only entry, if there is no other.
+    pub(super) fn only(&self) -> Option<&T> {
+        match self {
+            Self::Few(entries) if entries.len() == 1 => entries.first(),
+            _ => None,
+        }
     }
 
     /// Finds an entry: `compare` tells how one stands to what is looked for. The error says where it
@@ -103,7 +118,7 @@ impl<T> Ordered<T> {
     pub(super) fn insert(&mut self, at: At, entry: T) {
         let is_last = at.chunk.saturating_add(1) == self.chunks().len();
         let Some(chunk) = self.chunks_mut().get_mut(at.chunk) else { return };
-        if chunk.len() < MOST {
+        if chunk.len() < Self::MOST {
             reserve_sparingly(chunk);
             return chunk.insert(at.entry.min(chunk.len()), entry);
         }
@@ -111,7 +126,7 @@ impl<T> Ordered<T> {
         let behind = if is_last && at.entry == chunk.len() {
             Vec::from([entry])
         } else {
-            let mut behind = chunk.split_off(MOST / 2);
+            let mut behind = chunk.split_off(Self::MOST / 2);
             match at.entry.checked_sub(chunk.len()) {
                 Some(at) => behind.insert(at.min(behind.len()), entry),
                 None => chunk.insert(at.entry, entry),
@@ -128,7 +143,7 @@ impl<T> Ordered<T> {
             return None;
         }
         let entry = chunk.remove(at.entry);
-        if chunk.len() < MOST / 4 {
+        if chunk.len() < Self::MOST / 4 {
             self.gather(at.chunk);
         }
         Some(entry)
@@ -137,9 +152,11 @@ impl<T> Ordered<T> {
     /// A chunk has become short: it is joined with a neighbour, or gives room back.
     fn gather(&mut self, short: usize) {
         if let Self::Many(chunks) = self {
-            let len = |at: usize| chunks.get(at).map_or(MOST, Vec::len);
-            let fits =
-                |at: usize| len(at).saturating_add(len(at.saturating_add(1))) <= MOST / 4 * 3;
+            let len = |at: usize| chunks.get(at).map_or(Self::MOST, Vec::len);
+            let fits = |at: usize| {
+                len(at).saturating_add(len(at.saturating_add(1)))
+                    <= Self::MOST.saturating_sub(Self::MOST / 4)
+            };
             let before = short.saturating_sub(1);
             let first = [short, before].into_iter().find(|at| fits(*at));
             if len(short) == 0 {
@@ -210,7 +227,9 @@ mod tests {
         assert_eq!(list.len(), list.iter().count());
         if let Ordered::Many(chunks) = list {
             assert!(chunks.len() > 1);
-            assert!(chunks.iter().all(|chunk| !chunk.is_empty() && chunk.len() <= MOST));
+            assert!(
+                chunks.iter().all(|chunk| !chunk.is_empty() && chunk.len() <= Ordered::<u32>::MOST)
+            );
         }
     }
 
@@ -248,7 +267,7 @@ mod tests {
     #[test]
     fn what_rises_fills_its_chunks() {
         let mut list = Ordered::new();
-        (0..10 * MOST as u32).for_each(|number| assert!(put(&mut list, number)));
+        (0..10 * Ordered::<u32>::MOST as u32).for_each(|number| assert!(put(&mut list, number)));
         let Ordered::Many(chunks) = &list else { panic!("{list:?}") };
         assert_eq!(chunks.len(), 10);
     }
@@ -256,7 +275,7 @@ mod tests {
     #[test]
     fn chunks_are_no_part_of_equality() {
         let (mut rising, mut falling) = (Ordered::new(), Ordered::new());
-        let count = 3 * MOST as u32;
+        let count = 3 * Ordered::<u32>::MOST as u32;
         (0..count).for_each(|number| assert!(put(&mut rising, number)));
         (0..count).rev().for_each(|number| assert!(put(&mut falling, number)));
         let lens = |list: &Ordered<u32>| list.chunks().iter().map(Vec::len).collect::<Vec<_>>();
@@ -279,6 +298,6 @@ mod tests {
         assert_eq!(list.get(nowhere), None);
         assert_eq!(list.remove(nowhere), None);
         assert_eq!(list.len(), 999);
-        assert_eq!(list.remove(At { chunk: 0, entry: MOST }), None);
+        assert_eq!(list.remove(At { chunk: 0, entry: Ordered::<u32>::MOST }), None);
     }
 }

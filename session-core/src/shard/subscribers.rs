@@ -60,6 +60,16 @@ impl Subscribers {
         one.iter().chain(many.into_iter().flat_map(Ordered::iter))
     }
 
+    /// Visits those that are not shared, in order.
+    #[inline]
+    pub(super) fn each_plain(&self, mut visit: impl FnMut(&Subscriber)) {
+        match self {
+            Self::None => {}
+            Self::One(one) => visit(one),
+            Self::Many(lists) => lists.plain.iter().for_each(visit),
+        }
+    }
+
     pub(super) fn groups(&self) -> &[Group] {
         match self {
             Self::Many(lists) => &lists.groups,
@@ -135,22 +145,18 @@ impl Subscribers {
 
     /// Changes the lists, whatever they are kept as before and after.
     fn change(&mut self, change: impl FnOnce(&mut Lists)) {
-        let mut lists = match core::mem::take(self) {
-            Self::None => Box::default(),
-            Self::One(one) => {
-                Box::new(Lists { plain: Ordered::Few(Vec::from([one])), groups: Vec::new() })
+        if let Self::None | Self::One(_) = self {
+            let plain = Ordered::Few(self.plain().copied().collect());
+            *self = Self::Many(Box::new(Lists { plain, groups: Vec::new() }));
+        }
+        let Self::Many(lists) = self else { return };
+        change(lists);
+        if lists.groups.is_empty() {
+            if let Some(one) = lists.plain.only() {
+                *self = Self::One(*one);
+            } else if lists.plain.is_empty() {
+                *self = Self::None;
             }
-            Self::Many(lists) => lists,
-        };
-        change(&mut lists);
-        let (first, second) = {
-            let mut plain = lists.plain.iter().copied();
-            (plain.next(), plain.next())
-        };
-        *self = match (lists.groups.is_empty(), first, second) {
-            (true, None, _) => Self::None,
-            (true, Some(one), None) => Self::One(one),
-            _ => Self::Many(lists),
-        };
+        }
     }
 }

@@ -318,7 +318,11 @@ impl<V> SortedList<V> {
     fn into_many(self) -> Box<Vec<(Box<str>, V)>> {
         match self {
             Self::None => Box::default(),
-            Self::One(entry) => Box::new(Vec::from([entry])),
+            Self::One(entry) => {
+                let mut entries = Vec::with_capacity(2);
+                entries.push(entry);
+                Box::new(entries)
+            }
             Self::Many(entries) => entries,
         }
     }

@@ -7,7 +7,7 @@ mod node;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
-use self::node::{Children, Index, Node, ROOT, Spot};
+use self::node::{Children, Index, Name, Node, ROOT, Spot};
 use super::memo::{Memo, TopicMemo};
 
 /// Values at paths of levels separated by `/`; `+` and `#` are levels like others to
@@ -56,8 +56,8 @@ impl<V> Tree<V> {
             let (level, after) = split(path);
             rest = after;
             at = match self.child(self.node(at)?.children(), level) {
-                Some(child) => child,
-                None => self.add(at, level),
+                Ok(child) => child,
+                Err(spot) => self.add(at, level, spot),
             };
         }
         if self.value(at).is_none() {
@@ -76,7 +76,9 @@ impl<V> Tree<V> {
         while at != ROOT && self.node(at).is_some_and(Node::is_bare) {
             let node = self.node(at)?;
             let parent = node.parent;
-            let spot = self.spot(self.node(parent)?.children(), node.level());
+            let children = self.node(parent)?.children();
+            let name = node.level().name();
+            let spot = children.spot(at, |child| self.compare(child, &name));
             self.node_mut(parent)?.edit_children(|children| children.remove(spot));
             *self.nodes.get_mut(at as usize)? = None;
             self.free.push(at);
@@ -124,7 +126,8 @@ impl<V> Tree<V> {
             let wild = !(dollar && at == ROOT);
             // `a/#` matches `a` itself too.
             let children = node.children();
-            if wild && let Some(hash) = children.hash().filter(|hash| self.value(*hash).is_some()) {
+            let (plus, hash) = if wild { children.wild() } else { (None, None) };
+            if let Some(hash) = hash.filter(|hash| self.value(*hash).is_some()) {
                 visit(hash);
             }
             let Some(rest) = rest else {
@@ -134,10 +137,10 @@ impl<V> Tree<V> {
                 continue;
             };
             let (level, after) = split(rest);
-            if wild && let Some(plus) = children.plus() {
+            if let Some(plus) = plus {
                 stack.push((plus, after));
             }
-            next = self.named(children, level).map(|child| (child, after));
+            next = self.named(children, level).ok().map(|child| (child, after));
         }
     }
 
@@ -152,8 +155,7 @@ impl<V> Tree<V> {
             };
             let (level, after) = split(rest);
             // [MQTT-4.7.2-1]
-            let visible =
-                |child: &Index| !(at == ROOT && self.level(*child).first() == Some(&b'$'));
+            let visible = |child: &Index| !(at == ROOT && self.is_own(*child));
             match level {
                 b"#" => {
                     node.value().into_iter().for_each(&mut visit);
@@ -164,7 +166,10 @@ impl<V> Tree<V> {
                     let below = node.children().descending().filter(visible);
                     stack.extend(below.map(|child| (child, after)));
                 }
-                _ => stack.extend(self.named(node.children(), level).map(|child| (child, after))),
+                _ => {
+                    let child = self.named(node.children(), level).ok();
+                    stack.extend(child.map(|child| (child, after)));
+                }
             }
         }
     }
@@ -179,44 +184,41 @@ impl<V> Tree<V> {
         let mut rest = Some(path);
         while let Some(path) = rest {
             let (level, after) = split(path);
-            at = self.child(self.node(at)?.children(), level)?;
+            at = self.child(self.node(at)?.children(), level).ok()?;
             rest = after;
         }
         Some(at)
     }
 
-    /// The child of this name, wildcards included.
-    fn child(&self, children: &Children, level: &[u8]) -> Option<Index> {
+    /// The child of this name, wildcards included; the error says where it would be.
+    fn child(&self, children: &Children, level: &[u8]) -> Result<Index, Spot> {
         match level {
-            b"+" => children.plus(),
-            b"#" => children.hash(),
+            b"+" => children.wild().0.ok_or(Spot::Plus),
+            b"#" => children.wild().1.ok_or(Spot::Hash),
             _ => self.named(children, level),
         }
     }
 
-    fn named(&self, children: &Children, level: &[u8]) -> Option<Index> {
-        children.named(|child| self.compare(child, level))
-    }
-
-    /// Where among these a child of this name is or belongs.
-    fn spot(&self, children: &Children, level: &[u8]) -> Spot {
-        match level {
-            b"+" => Spot::Plus,
-            b"#" => Spot::Hash,
-            _ => children.spot(|child| self.compare(child, level)),
+    #[inline]
+    fn named(&self, children: &Children, level: &[u8]) -> Result<Index, Spot> {
+        if !children.has_named() {
+            return Err(Spot::FIRST);
         }
+        let name = Name::new(level);
+        children.find(|child| self.compare(child, &name))
     }
 
-    fn compare(&self, child: Index, level: &[u8]) -> Ordering {
-        self.level(child).cmp(level)
+    #[inline]
+    fn compare(&self, child: Index, name: &Name<'_>) -> Ordering {
+        self.node(child).map_or(Ordering::Less, |node| node.level().compare(name))
     }
 
-    fn level(&self, index: Index) -> &[u8] {
-        self.node(index).map_or(&[], Node::level)
+    /// Whether a level is one of the broker's own.
+    fn is_own(&self, index: Index) -> bool {
+        self.node(index).is_some_and(|node| node.level().is_own())
     }
 
-    fn add(&mut self, parent: Index, level: &[u8]) -> Index {
-        let spot = self.node(parent).map(|node| self.spot(node.children(), level));
+    fn add(&mut self, parent: Index, level: &[u8], spot: Spot) -> Index {
         let node = Some(Node::new(parent, level));
         let index = match self.free.pop() {
             Some(index) => {
@@ -230,16 +232,18 @@ impl<V> Tree<V> {
                 u32::try_from(self.nodes.len().saturating_sub(1)).unwrap_or(u32::MAX)
             }
         };
-        if let (Some(parent), Some(spot)) = (self.node_mut(parent), spot) {
+        if let Some(parent) = self.node_mut(parent) {
             parent.edit_children(|children| children.add(spot, index));
         }
         index
     }
 
+    #[inline]
     fn value(&self, index: Index) -> Option<&V> {
         self.node(index)?.value()
     }
 
+    #[inline]
     fn node(&self, index: Index) -> Option<&Node<V>> {
         self.nodes.get(index as usize)?.as_ref()
     }

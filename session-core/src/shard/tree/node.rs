@@ -2,7 +2,7 @@
 //! own has two nodes to itself.
 
 use alloc::boxed::Box;
-use core::{cmp::Ordering, num::NonZero, slice};
+use core::{cmp::Ordering, num::NonZero};
 
 use super::super::ordered::{At, Ordered};
 
@@ -16,30 +16,94 @@ const SHORT: usize = 14;
 /// The name of a level.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Level {
-    Short { len: u8, bytes: [u8; SHORT] },
+    /// The numbers that its bytes are, and their count.
+    Short {
+        first: u64,
+        second: u32,
+        third: u16,
+        len: u8,
+    },
     Long(Box<Box<[u8]>>),
 }
 
 const _: () = assert!(size_of::<Level>() <= 16, "two boxes keep the rare case thin");
 
+/// A name as it is compared.
+#[derive(Clone, Copy)]
+pub(super) struct Name<'a> {
+    /// Its first bytes as numbers, highest first, and below them how many bytes it has, if not too
+    /// many. Two keys stand to one another as the names do, since what follows a name's end is
+    /// below everything.
+    key: (u64, u64),
+    /// All of it if it is long: only then a key does not decide.
+    long: Option<&'a [u8]>,
+}
+
+impl<'a> Name<'a> {
+    #[inline]
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        let (short, long) = match bytes.get(..SHORT) {
+            Some(short) if bytes.len() > SHORT => (short, Some(bytes)),
+            _ => (bytes, None),
+        };
+        let (first, rest) = short.split_at_checked(8).unwrap_or((short, &[]));
+        let len = if long.is_none() { short.len() } else { usize::from(u8::MAX) };
+        Self { key: (number(first), number(rest) | len as u64), long }
+    }
+}
+
+/// Up to eight bytes as the highest ones of a number.
+#[inline]
+fn number(bytes: &[u8]) -> u64 {
+    if let Some(all) = bytes.first_chunk() {
+        return u64::from_be_bytes(*all);
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        // Where the two overlap they are the same.
+        let behind = 8_usize.saturating_sub(bytes.len()).saturating_mul(8) as u32;
+        let last = u64::from(u32::from_be_bytes(*last)).wrapping_shl(behind);
+        return u64::from(u32::from_be_bytes(*first)) << 32 | last;
+    }
+    let byte = |at: usize| u64::from(bytes.get(at).copied().unwrap_or(0));
+    byte(0) << 56 | byte(1) << 48 | byte(2) << 40
+}
+
 impl Level {
     pub(super) fn new(name: &[u8]) -> Self {
-        let mut bytes = [0; SHORT];
-        match (u8::try_from(name.len()), bytes.get_mut(..name.len())) {
-            (Ok(len), Some(room)) => {
-                room.copy_from_slice(name);
-                Self::Short { len, bytes }
-            }
-            _ => Self::Long(Box::new(name.into())),
+        let Name { key: (first, rest), long } = Name::new(name);
+        if let Some(long) = long {
+            return Self::Long(Box::new(long.into()));
         }
+        let (second, third, len) = ((rest >> 32) as u32, (rest >> 16) as u16, rest as u8);
+        Self::Short { first, second, third, len }
     }
 
     #[inline]
-    pub(super) fn name(&self) -> &[u8] {
+    pub(super) fn name(&self) -> Name<'_> {
         match self {
-            Self::Short { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or(bytes),
-            Self::Long(name) => name,
+            Self::Short { first, second, third, len } => {
+                let rest = u64::from(*second) << 32 | u64::from(*third) << 16 | u64::from(*len);
+                Name { key: (*first, rest), long: None }
+            }
+            Self::Long(name) => Name::new(name),
         }
+    }
+
+    /// How its name stands to another.
+    #[inline]
+    pub(super) fn compare(&self, other: &Name<'_>) -> Ordering {
+        let by_key = self.name().key.cmp(&other.key);
+        match self {
+            Self::Short { .. } => by_key,
+            Self::Long(name) => {
+                by_key.then_with(|| (**name).as_ref().cmp(other.long.unwrap_or(name)))
+            }
+        }
+    }
+
+    /// Whether it is one of the broker's own: it begins with `$`.
+    pub(super) fn is_own(&self) -> bool {
+        self.name().key.0 >> 56 == u64::from(b'$')
     }
 }
 
@@ -49,22 +113,20 @@ type Link = Option<NonZero<Index>>;
 /// The nodes below one. The names are theirs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Children {
-    None,
-    /// Only one, with a name.
-    Named(Index),
-    /// Only `+`.
-    Plus(Index),
-    /// Only `#`.
-    Hash(Index),
-    /// Two or more.
+    /// At most one besides the wildcards.
+    Few {
+        named: Link,
+        plus: Link,
+        hash: Link,
+    },
     Many(Box<Branch>),
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Branch {
     plus: Link,
     hash: Link,
-    /// In the order of their names.
+    /// In the order of their names; two or more.
     named: Ordered<Index>,
 }
 
@@ -76,118 +138,120 @@ pub(super) enum Spot {
     Named(At),
 }
 
+impl Spot {
+    /// Of the first child with a name.
+    pub(super) const FIRST: Self = Self::Named(At::FIRST);
+}
+
+impl Branch {
+    fn find(&self, mut compare: impl FnMut(Index) -> Ordering) -> Result<Index, Spot> {
+        let at = self.named.find(|index| compare(*index)).map_err(Spot::Named)?;
+        self.named.get(at).copied().ok_or(Spot::Named(at))
+    }
+}
+
 impl Children {
-    #[inline]
-    pub(super) fn plus(&self) -> Option<Index> {
-        match self {
-            Self::Plus(index) => Some(*index),
-            Self::Many(branch) => branch.plus.map(NonZero::get),
-            _ => None,
-        }
+    const NONE: Self = Self::Few { named: None, plus: None, hash: None };
+
+    pub(super) const fn is_none(&self) -> bool {
+        matches!(self, Self::Few { named: None, plus: None, hash: None })
     }
 
     #[inline]
-    pub(super) fn hash(&self) -> Option<Index> {
-        match self {
-            Self::Hash(index) => Some(*index),
-            Self::Many(branch) => branch.hash.map(NonZero::get),
-            _ => None,
-        }
+    pub(super) const fn has_named(&self) -> bool {
+        !matches!(self, Self::Few { named: None, .. })
     }
 
-    /// The child with a name: `compare` tells how one stands to it.
+    /// `+` and `#`.
     #[inline]
-    pub(super) fn named(&self, mut compare: impl FnMut(Index) -> Ordering) -> Option<Index> {
+    pub(super) fn wild(&self) -> (Option<Index>, Option<Index>) {
+        let (plus, hash) = match self {
+            Self::Few { plus, hash, .. } => (*plus, *hash),
+            Self::Many(branch) => (branch.plus, branch.hash),
+        };
+        (plus.map(NonZero::get), hash.map(NonZero::get))
+    }
+
+    /// The child with a name: `compare` tells how one stands to it. The error says where it would
+    /// be.
+    #[inline]
+    pub(super) fn find(&self, mut compare: impl FnMut(Index) -> Ordering) -> Result<Index, Spot> {
         match self {
-            Self::Named(index) => compare(*index).is_eq().then_some(*index),
-            Self::Many(branch) => {
-                let at = branch.named.find(|index| compare(*index)).ok()?;
-                branch.named.get(at).copied()
-            }
-            _ => None,
+            Self::Few { named: None, .. } => Err(Spot::FIRST),
+            Self::Few { named: Some(named), .. } => match compare(named.get()) {
+                Ordering::Equal => Ok(named.get()),
+                Ordering::Less => Err(Spot::Named(At::SECOND)),
+                Ordering::Greater => Err(Spot::FIRST),
+            },
+            Self::Many(branch) => branch.find(compare),
         }
     }
 
-    /// Where a child with a name is or belongs.
-    pub(super) fn spot(&self, mut compare: impl FnMut(Index) -> Ordering) -> Spot {
+    /// Where a child is: `compare` tells how another one stands to it.
+    pub(super) fn spot(&self, child: Index, mut compare: impl FnMut(Index) -> Ordering) -> Spot {
+        let (plus, hash) = self.wild();
+        if plus == Some(child) {
+            return Spot::Plus;
+        }
+        if hash == Some(child) {
+            return Spot::Hash;
+        }
         Spot::Named(match self {
+            Self::Few { .. } => At::FIRST,
             Self::Many(branch) => {
                 branch.named.find(|index| compare(*index)).unwrap_or_else(|at| at)
             }
-            Self::Named(index) if compare(*index).is_lt() => At::SECOND,
-            _ => At::FIRST,
         })
     }
 
     /// The children with names, in descending order, as a stack wants them.
     pub(super) fn descending(&self) -> impl Iterator<Item = Index> {
         let (one, many) = match self {
-            Self::Named(index) => (slice::from_ref(index), None),
-            Self::Many(branch) => (&[][..], Some(&branch.named)),
-            _ => (&[][..], None),
+            Self::Few { named, .. } => (named.map(NonZero::get), None),
+            Self::Many(branch) => (None, Some(&branch.named)),
         };
-        one.iter().chain(many.into_iter().flat_map(|named| named.iter().rev())).copied()
+        one.into_iter().chain(many.into_iter().flat_map(|named| named.iter().rev().copied()))
     }
 
     pub(super) fn add(&mut self, spot: Spot, index: Index) {
-        if matches!(self, Self::None) {
-            *self = match spot {
-                Spot::Plus => Self::Plus(index),
-                Spot::Hash => Self::Hash(index),
-                Spot::Named(_) => Self::Named(index),
-            };
-            return;
+        let new = NonZero::new(index);
+        match (&mut *self, spot) {
+            (Self::Few { plus, .. }, Spot::Plus) => *plus = new,
+            (Self::Few { hash, .. }, Spot::Hash) => *hash = new,
+            (Self::Few { named, .. }, Spot::Named(_)) if named.is_none() => *named = new,
+            (Self::Few { named, plus, hash }, Spot::Named(at)) => {
+                let first = named.map(NonZero::get).into_iter().collect();
+                let mut branch = Branch { plus: *plus, hash: *hash, named: Ordered::Few(first) };
+                branch.named.insert(at, index);
+                *self = Self::Many(Box::new(branch));
+            }
+            (Self::Many(branch), Spot::Plus) => branch.plus = new,
+            (Self::Many(branch), Spot::Hash) => branch.hash = new,
+            (Self::Many(branch), Spot::Named(at)) => branch.named.insert(at, index),
         }
-        let mut branch = self.widen();
-        match spot {
-            Spot::Plus => branch.plus = NonZero::new(index),
-            Spot::Hash => branch.hash = NonZero::new(index),
-            Spot::Named(at) => branch.named.insert(at, index),
-        }
-        *self = Self::narrow(branch);
     }
 
     pub(super) fn remove(&mut self, spot: Spot) {
-        let Self::Many(mut branch) = core::mem::replace(self, Self::None) else { return };
-        match spot {
-            Spot::Plus => branch.plus = None,
-            Spot::Hash => branch.hash = None,
-            Spot::Named(at) => drop(branch.named.remove(at)),
-        }
-        *self = Self::narrow(branch);
-    }
-
-    /// Takes the children out as if there were more.
-    fn widen(&mut self) -> Box<Branch> {
-        let mut branch = Branch::default();
-        match core::mem::replace(self, Self::None) {
-            Self::None => {}
-            Self::Named(index) => branch.named.insert(At::FIRST, index),
-            Self::Plus(index) => branch.plus = NonZero::new(index),
-            Self::Hash(index) => branch.hash = NonZero::new(index),
-            Self::Many(branch) => return branch,
-        }
-        Box::new(branch)
-    }
-
-    /// The least that holds these children.
-    fn narrow(branch: Box<Branch>) -> Self {
-        let named = {
-            let mut named = branch.named.iter().copied();
-            (named.next(), named.next())
-        };
-        match (branch.plus, branch.hash, named) {
-            (None, None, (None, _)) => Self::None,
-            (None, None, (Some(index), None)) => Self::Named(index),
-            (Some(index), None, (None, _)) => Self::Plus(index.get()),
-            (None, Some(index), (None, _)) => Self::Hash(index.get()),
-            _ => Self::Many(branch),
+        match (&mut *self, spot) {
+            (Self::Few { plus, .. }, Spot::Plus) => *plus = None,
+            (Self::Few { hash, .. }, Spot::Hash) => *hash = None,
+            (Self::Few { named, .. }, Spot::Named(_)) => *named = None,
+            (Self::Many(branch), Spot::Plus) => branch.plus = None,
+            (Self::Many(branch), Spot::Hash) => branch.hash = None,
+            (Self::Many(branch), Spot::Named(at)) => {
+                branch.named.remove(at);
+                let last = branch.named.only().copied();
+                if let Some(last) = last {
+                    let Branch { plus, hash, .. } = **branch;
+                    *self = Self::Few { named: NonZero::new(last), plus, hash };
+                }
+            }
         }
     }
 }
 
 /// What a node without children has.
-static NONE: Children = Children::None;
+static NONE: Children = Children::NONE;
 
 /// What a node has. Few have both children and a value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -207,14 +271,13 @@ pub(super) struct Node<V> {
 
 impl<V> Node<V> {
     pub(super) fn new(parent: Index, level: &[u8]) -> Self {
-        let content = Content::Children(Children::None);
+        let content = Content::Children(Children::NONE);
         Self { level: Level::new(level), content, parent }
     }
 
-    /// Its name.
     #[inline]
-    pub(super) fn level(&self) -> &[u8] {
-        self.level.name()
+    pub(super) const fn level(&self) -> &Level {
+        &self.level
     }
 
     #[inline]
@@ -227,13 +290,12 @@ impl<V> Node<V> {
     }
 
     pub(super) fn edit_children(&mut self, edit: impl FnOnce(&mut Children)) {
-        let value = self.take();
         if let Content::Children(children) = &mut self.content {
-            edit(children);
+            return edit(children);
         }
-        if let Some(value) = value {
-            self.put(value);
-        }
+        let value = self.take();
+        self.edit_children(edit);
+        value.into_iter().for_each(|value| self.put(value));
     }
 
     #[inline]
@@ -255,7 +317,8 @@ impl<V> Node<V> {
 
     pub(super) fn put(&mut self, value: V) {
         self.content = match self.take_content() {
-            Content::Children(Children::None) | Content::Value(_) => Content::Value(value),
+            Content::Value(_) => Content::Value(value),
+            Content::Children(children) if children.is_none() => Content::Value(value),
             Content::Children(children) => Content::Both(Box::new((children, value))),
             Content::Both(both) => Content::Both(Box::new((both.0, value))),
         };
@@ -264,7 +327,7 @@ impl<V> Node<V> {
     pub(super) fn take(&mut self) -> Option<V> {
         let (children, value) = match self.take_content() {
             Content::Children(children) => (children, None),
-            Content::Value(value) => (Children::None, Some(value)),
+            Content::Value(value) => (Children::NONE, Some(value)),
             Content::Both(both) => (both.0, Some(both.1)),
         };
         self.content = Content::Children(children);
@@ -273,10 +336,66 @@ impl<V> Node<V> {
 
     /// Whether it has neither children nor a value.
     pub(super) fn is_bare(&self) -> bool {
-        matches!(self.content, Content::Children(Children::None))
+        matches!(&self.content, Content::Children(children) if children.is_none())
     }
 
     fn take_content(&mut self) -> Content<V> {
-        core::mem::replace(&mut self.content, Content::Children(Children::None))
+        core::mem::replace(&mut self.content, Content::Children(Children::NONE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{vec, vec::Vec};
+
+    use super::*;
+
+    #[test]
+    fn names_stand_to_one_another_as_their_bytes_do() {
+        let mut names: Vec<Vec<u8>> =
+            vec![vec![], vec![0], vec![0, 0], vec![255], vec![b'$', b'a']];
+        for len in [1, 7, 8, SHORT - 1, SHORT, SHORT + 1, 300] {
+            for last in [0, b'a', b'b', 255] {
+                let mut name = vec![b'a'; len];
+                name[len - 1] = last;
+                names.push(name.clone());
+                name.push(0);
+                names.push(name);
+            }
+        }
+        for one in &names {
+            let level = Level::new(one);
+            assert_eq!(level.is_own(), one.first() == Some(&b'$'));
+            for other in &names {
+                assert_eq!(level.compare(&Name::new(other)), one.cmp(other), "{one:?} {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn children_are_kept_as_small_as_they_can_be() {
+        let mut children = Children::NONE;
+        let order = |index: Index| move |child: Index| child.cmp(&index);
+        for index in [5, 9, 7] {
+            let spot = children.find(order(index)).expect_err("it is new");
+            children.add(spot, index);
+        }
+        children.add(Spot::Plus, 1);
+        children.add(Spot::Hash, 2);
+        assert!(matches!(children, Children::Many(_)));
+        assert_eq!(children.descending().collect::<Vec<_>>(), [9, 7, 5]);
+        for index in [5, 9] {
+            assert_eq!(children.find(order(index)).ok(), Some(index));
+            let spot = children.spot(index, order(index));
+            children.remove(spot);
+            assert!(children.find(order(index)).is_err());
+        }
+        assert!(matches!(children, Children::Few { .. }));
+        assert_eq!(children.wild(), (Some(1), Some(2)));
+        assert_eq!(children.descending().collect::<Vec<_>>(), [7]);
+        for spot in [Spot::Plus, Spot::Hash, children.spot(7, order(7))] {
+            children.remove(spot);
+        }
+        assert!(children.is_none());
     }
 }
