@@ -57,7 +57,7 @@ impl Shard {
 
     fn check_conn(&self, conn: &Conn) -> Result<(), Violation> {
         if let Some(deadline) = conn.deadline {
-            let armed = self.timers.contains(&(deadline, Timer::Conn(conn.id)));
+            let armed = self.timers.contains((deadline, Timer::Conn(conn.id)));
             ensure(armed, "a connection's deadline is armed")?;
         }
         let Phase::Connected(id) = conn.phase else { return Ok(()) };
@@ -100,12 +100,12 @@ impl Shard {
                 ensure(session.queue_qos0.is_empty(), "nothing of QoS 0 waits for the absent")?;
                 ensure(session.expiry_s > 0, "a session without expiry ends with its connection")?;
                 if let Some(ends) = session.ends {
-                    let armed = self.timers.contains(&(ends, Timer::Session(id)));
+                    let armed = self.timers.contains((ends, Timer::Session(id)));
                     ensure(armed, "the end of a session is armed")?;
                 }
                 if let Some(will) = &session.will {
                     let armed =
-                        will.due.is_some_and(|due| self.timers.contains(&(due, Timer::Will(id))));
+                        will.due.is_some_and(|due| self.timers.contains((due, Timer::Will(id))));
                     ensure(armed, "the Will of an absent client is armed")?;
                 }
             }

@@ -8,6 +8,8 @@ use super::{
     Cx, Shard,
     conn::paused,
     msg::{Flight, Publication, ShardMsg},
+    session::Subscription,
+    table::SessionId,
 };
 use crate::{Cause, Command, ConnId, Effect, Reply, ShardId, Ticket};
 
@@ -58,18 +60,20 @@ impl Shard {
 
     /// Tells every topics' owner the subscriptions of the sessions here, then that this was all.
     pub(super) fn announce(&mut self, cx: &mut Cx<'_>) {
-        let all: Vec<_> = self
-            .sessions
-            .iter()
-            .flat_map(|(id, session)| {
-                session
-                    .subscriptions
-                    .iter()
-                    .map(move |(filter, subscription)| (id, Arc::from(filter), *subscription))
-            })
-            .collect();
-        for (session, filter, subscription) in all {
-            self.tell_subscribe(cx, session, filter, subscription, false, None);
+        let sessions: Vec<SessionId> = self.sessions.iter().map(|(id, _)| id).collect();
+        let is_idle = self.jobs.is_empty();
+        for id in sessions {
+            let Some(session) = self.sessions.get(id) else { continue };
+            let all = session.subscriptions.iter();
+            let all: Vec<(Arc<str>, Subscription)> =
+                all.map(|(filter, subscription)| (filter.into(), *subscription)).collect();
+            for (filter, subscription) in all {
+                self.tell_subscribe(cx, id, filter, subscription, false, None);
+            }
+            // What it tells itself need not pile up, unless something else comes before it.
+            if is_idle {
+                self.work(cx);
+            }
         }
         for shard in self.config.map.all() {
             self.tell(cx, shard, ShardMsg::Announced);

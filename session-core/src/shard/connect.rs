@@ -283,7 +283,7 @@ impl Shard {
         let expiry_s = self.granted_expiry_s(connect);
         let ends = self.sessions.get(session).and_then(|session| session.ends);
         if let Some(ends) = ends {
-            self.timers.remove(&(ends, Timer::Session(session)));
+            self.timers.remove((ends, Timer::Session(session)));
         }
         let client_id = connect.client_id.clone();
         if self.config.durable && (expiry_s > 0 || self.logs(session)) {

@@ -53,8 +53,8 @@ use self::{
     session::Session,
     subscribe::Waiter,
     subscribers::Subscribers,
-    table::{Conns, Sessions},
-    timer::Timer,
+    table::{Conns, Sessions, give_room_back},
+    timer::Timers,
     tree::Tree,
 };
 use crate::{Cause, CommitSeq, ConnId, Effect, Effects, Input, ShardConfig, ShardId, Ticket, Time};
@@ -99,7 +99,7 @@ pub struct Shard {
     retained_bytes: u64,
     /// When retained messages with an expiry go, subscribers or not.
     retained_expiry: BTreeSet<(Time, Box<[u8]>)>,
-    timers: BTreeSet<(Time, Timer)>,
+    timers: Timers,
     /// Work in the order of its causes.
     jobs: VecDeque<Job>,
     /// Publishes that wait until every shard has announced its subscriptions and every link has
@@ -147,7 +147,7 @@ impl Shard {
             retained_count: 0,
             retained_bytes: 0,
             retained_expiry: BTreeSet::new(),
-            timers: BTreeSet::new(),
+            timers: Timers::new(),
             jobs: VecDeque::new(),
             unrouted: VecDeque::new(),
             links,
@@ -211,7 +211,7 @@ impl Shard {
         if !self.jobs.is_empty() || self.can_route_waiting() {
             return Some(Time(0));
         }
-        let timer = self.timers.first().map(|(time, _)| *time);
+        let timer = self.timers.first().map(|(time, _)| time);
         let expiry = self.retained_expiry.first().map(|(time, _)| *time);
         timer.into_iter().chain(expiry).min()
     }
@@ -263,7 +263,10 @@ impl Shard {
                     self.deliver_all(cx, from, delivery, begin);
                 }
                 None if self.can_route_waiting() => self.route_waiting(cx),
-                None => break,
+                None => {
+                    give_room_back(&mut self.jobs);
+                    break;
+                }
             }
         }
         if !self.link_waiters.is_empty() {
@@ -318,6 +321,7 @@ impl Shard {
         while let Some((_, effect)) = self.held.pop_front_if(|(seq, _)| *seq <= self.persisted) {
             cx.out.push(effect);
         }
+        give_room_back(&mut self.held);
     }
 
     /// Sends a packet and charges the connection's credit.

@@ -12,8 +12,12 @@ use super::{
     record::Record,
     session::{Ids, Subscription, expiry_left_s},
     subscribers::{Group, Subscriber},
+    table::give_room_back,
 };
 use crate::ShardId;
+
+/// Receivers of one publish that there is always room for.
+const SCRATCH_KEPT: usize = 4096;
 
 /// What came of offering a message to a share group.
 enum Offered {
@@ -118,6 +122,7 @@ impl Shard {
                 break;
             }
         }
+        give_room_back(&mut self.unrouted);
     }
 
     /// Finds the receivers of a publication and gives it to them or to their shards.
@@ -146,7 +151,9 @@ impl Shard {
         } else {
             self.fan_out(cx, publication, &mut targets)
         };
-        self.scratch = targets;
+        if targets.capacity() <= SCRATCH_KEPT {
+            self.scratch = targets;
+        }
         for share in shares {
             let offer = Offer { publication: publication.clone(), share, declined: Vec::new() };
             match self.offer(cx, offer) {

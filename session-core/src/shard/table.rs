@@ -1,6 +1,6 @@
 //! Tables addressed by small reused numbers.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 use core::{
     hash::{Hash, Hasher},
     slice,
@@ -325,6 +325,16 @@ impl<V> SortedList<V> {
             }
             Self::Many(entries) => entries,
         }
+    }
+}
+
+/// Entries that a queue has room for when it is empty.
+const ROOM_KEPT: usize = 1024;
+
+/// A queue that is empty gives back what a burst needed.
+pub(super) fn give_room_back<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() && queue.capacity() > ROOM_KEPT {
+        *queue = VecDeque::new();
     }
 }
 
