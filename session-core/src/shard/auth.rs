@@ -7,7 +7,7 @@ use codec::{Auth, Frame, Packet, PacketType, Property, ReasonCode};
 
 use super::{
     Cx, Shard,
-    conn::{Phase, Reauth, paused},
+    conn::{Pending, Phase, Reauth, paused},
     timer::Timer,
 };
 use crate::{Answer, ConnId, Effect, Request, Ticket};
@@ -27,12 +27,13 @@ impl Shard {
     pub(super) fn on_answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, answer: Answer) {
         let Some(id) = self.tickets.remove(&ticket) else { return };
         let Some(conn) = self.conns.get_mut(id) else { return };
+        let reauth = conn.rare().reauth;
         match &mut conn.phase {
-            Phase::Authenticating { ticket: waiting, .. } if *waiting == Some(ticket) => {
-                *waiting = None;
+            Phase::Authenticating(pending) if pending.ticket == Some(ticket) => {
+                pending.ticket = None;
                 self.on_connect_answer(cx, id, answer);
             }
-            Phase::Connected(_) if conn.reauth == Some(Reauth::Asked(ticket)) => {
+            Phase::Connected(_) if reauth == Some(Reauth::Asked(ticket)) => {
                 self.on_reauth_answer(cx, id, answer);
             }
             _ => {}
@@ -43,8 +44,9 @@ impl Shard {
         match answer {
             Answer::Accept { principal, data } => {
                 let Some(conn) = self.conns.get_mut(id) else { return };
-                let phase = core::mem::replace(&mut conn.phase, Phase::Opened);
-                let Phase::Authenticating { connect, assigned, .. } = phase else { return };
+                let phase = core::mem::replace(&mut conn.phase, Phase::Opened(None));
+                let Phase::Authenticating(pending) = phase else { return };
+                let Pending { connect, assigned, .. } = *pending;
                 self.accept(cx, id, connect, assigned, principal, data);
                 self.resume(cx, id, paused::ANSWER);
             }
@@ -64,23 +66,24 @@ impl Shard {
 
     pub(super) fn on_auth_before_connack(&mut self, cx: &mut Cx<'_>, id: ConnId, auth: &Auth) {
         let Some(conn) = self.conns.get(id) else { return };
-        let Phase::Authenticating { connect, .. } = &conn.phase else { return };
-        let client_id = connect.client_id.clone();
+        let Phase::Authenticating(pending) = &conn.phase else { return };
+        let client_id = pending.connect.client_id.clone();
         //= [MQTT-4.12.0-3] [MQTT-4.12.0-5]
-        let same = auth.properties.authentication_method() == conn.auth_method.as_deref();
-        if !same || conn.auth_method.is_none() || auth.reason != ReasonCode::ContinueAuthentication
-        {
+        let method = conn.rare().auth_method.clone();
+        let same = auth.properties.authentication_method() == method.as_deref();
+        let Some(method) =
+            method.filter(|_| same && auth.reason == ReasonCode::ContinueAuthentication)
+        else {
             return self.refuse_connect(cx, id, ReasonCode::ProtocolError);
-        }
-        let method = conn.auth_method.clone().unwrap_or_default();
+        };
         let data = auth.properties.authentication_data().cloned();
         let request = Request::Continue { client_id, method, data, again: false };
         let asked = self.ask(cx, id, request);
         self.pause(cx, id, paused::ANSWER);
         if let Some(conn) = self.conns.get_mut(id)
-            && let Phase::Authenticating { ticket, .. } = &mut conn.phase
+            && let Phase::Authenticating(pending) = &mut conn.phase
         {
-            *ticket = Some(asked);
+            pending.ticket = Some(asked);
         }
     }
 
@@ -88,24 +91,24 @@ impl Shard {
     pub(super) fn on_auth(&mut self, cx: &mut Cx<'_>, id: ConnId, auth: &Auth) {
         //= [U5-3.15-a]
         let Some(conn) = self.conns.get(id) else { return };
-        let same = auth.properties.authentication_method() == conn.auth_method.as_deref();
+        let method = conn.rare().auth_method.clone();
+        let same = auth.properties.authentication_method() == method.as_deref();
         let again = auth.reason == ReasonCode::ReAuthenticate;
-        let expected = match conn.reauth {
+        let expected = match conn.rare().reauth {
             None => again,
             Some(Reauth::Challenged(_)) => auth.reason == ReasonCode::ContinueAuthentication,
             Some(Reauth::Asked(_)) => false,
         };
         //= [MQTT-4.12.0-7]
-        if conn.auth_method.is_none() || !same || !expected {
+        let Some(method) = method.filter(|_| same && expected) else {
             return self.refuse(cx, id, ReasonCode::ProtocolError);
-        }
+        };
         let session = conn.session().and_then(|session| self.sessions.get(session));
         let Some(client_id) = session.map(|session| session.client_id.clone()) else { return };
-        let method = conn.auth_method.clone().unwrap_or_default();
         let data = auth.properties.authentication_data().cloned();
         let ticket = self.ask(cx, id, Request::Continue { client_id, method, data, again });
         if let Some(conn) = self.conns.get_mut(id) {
-            conn.reauth = Some(Reauth::Asked(ticket));
+            conn.edit_rare(|rare| rare.reauth = Some(Reauth::Asked(ticket)));
         }
         self.rearm(cx, id);
     }
@@ -115,16 +118,18 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(id) else { return };
         match answer {
             Answer::Accept { principal, data } => {
-                conn.reauth = None;
                 conn.grants = principal.grants;
-                conn.authority_ends = principal.expires;
+                conn.edit_rare(|rare| {
+                    rare.reauth = None;
+                    rare.authority_ends = principal.expires;
+                });
                 self.rearm(cx, id);
                 self.send_auth(cx, id, ReasonCode::Success, data);
                 self.recheck_subscriptions(cx, id);
             }
             Answer::Continue { data } => {
                 let until = cx.now.plus_ms(self.config.limits.connect_timeout_ms);
-                conn.reauth = Some(Reauth::Challenged(until));
+                conn.edit_rare(|rare| rare.reauth = Some(Reauth::Challenged(until)));
                 self.rearm(cx, id);
                 self.send_auth(cx, id, ReasonCode::ContinueAuthentication, data);
             }
@@ -138,7 +143,7 @@ impl Shard {
     fn send_auth(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode, data: Option<Bytes>) {
         let Some(conn) = self.conns.get(id) else { return };
         //= [MQTT-4.12.0-5]
-        let method = conn.auth_method.clone().map(Property::AuthenticationMethod);
+        let method = conn.rare().auth_method.clone().map(Property::AuthenticationMethod);
         let data = data.map(Property::AuthenticationData);
         let properties = method.into_iter().chain(data).collect();
         let packet = Packet::Auth(Box::new(Auth { reason, properties }));

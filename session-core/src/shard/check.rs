@@ -57,7 +57,7 @@ impl Shard {
 
     fn check_conn(&self, conn: &Conn) -> Result<(), Violation> {
         if let Some(deadline) = conn.deadline {
-            let armed = self.timers.contains(&(deadline, Timer::Conn(conn.id)));
+            let armed = self.timers.contains((deadline, Timer::Conn(conn.id)));
             ensure(armed, "a connection's deadline is armed")?;
         }
         let Phase::Connected(id) = conn.phase else { return Ok(()) };
@@ -74,7 +74,7 @@ impl Shard {
     }
 
     fn check_session(&self, id: SessionId, session: &Session) -> Result<(), Violation> {
-        let named = self.by_client.get(&session.client_id) == Some(&id);
+        let named = self.session_of(&session.client_id) == Some(id);
         ensure(named, "a session is found by its Client Identifier")?;
         ensure(
             session.traffic.queue.bytes == bytes(&session.traffic.queue.messages),
@@ -107,12 +107,12 @@ impl Shard {
                 )?;
                 ensure(session.expiry_s > 0, "a session without expiry ends with its connection")?;
                 if let Some(ends) = session.ends {
-                    let armed = self.timers.contains(&(ends, Timer::Session(id)));
+                    let armed = self.timers.contains((ends, Timer::Session(id)));
                     ensure(armed, "the end of a session is armed")?;
                 }
                 if let Some(will) = &session.will {
                     let armed =
-                        will.due.is_some_and(|due| self.timers.contains(&(due, Timer::Will(id))));
+                        will.due.is_some_and(|due| self.timers.contains((due, Timer::Will(id))));
                     ensure(armed, "the Will of an absent client is armed")?;
                 }
             }
@@ -193,8 +193,8 @@ impl Shard {
         let mut indexed = 0_usize;
         let mut known = true;
         self.index.each(|subscribers| {
-            let shared = subscribers.groups.iter().flat_map(|group| &group.members);
-            for subscriber in subscribers.plain.iter().chain(shared) {
+            let shared = subscribers.groups().iter().flat_map(|group| &group.members);
+            for subscriber in subscribers.plain().chain(shared) {
                 indexed = indexed.saturating_add(1);
                 known &= self.sessions.get(subscriber.who.session).is_some();
             }
@@ -225,6 +225,7 @@ mod tests {
             msg::{SessionRef, Target},
             session::Ids,
             subscribe::Waiter,
+            subscribers::Subscribers,
         },
         *,
     };
@@ -295,7 +296,7 @@ mod tests {
     }
 
     fn only(shard: &mut Shard) -> &mut Session {
-        let id = shard.by_client["c"];
+        let id = shard.session_of("c").expect("the only session");
         shard.sessions.get_mut(id).expect("the only session")
     }
 
@@ -371,17 +372,15 @@ mod tests {
             ("a message does not wait for an open window", |s| {
                 s.conns.get_mut(CONN).expect("open").window = 2;
             }),
-            ("Client Identifiers name the sessions one to one", |s| {
-                let id = s.by_client["c"];
-                s.by_client.insert("ghost".into(), id);
-            }),
+            ("Client Identifiers name the sessions one to one", |s| s.by_client.repeat()),
             ("subscriptions equal a recount", |s| s.subscriptions = 0),
             ("an answered SUBSCRIBE does not wait", |s| {
-                let answered = Waiter::answered(CONN, s.by_client["c"]);
+                let answered = Waiter::answered(CONN, s.session_of("c").expect("present"));
                 s.waiters.insert(9, answered);
             }),
             ("the scratch list is empty between calls", |s| {
-                let who = SessionRef { shard: ShardId(0), session: s.by_client["c"] };
+                let who =
+                    SessionRef { shard: ShardId(0), session: s.session_of("c").expect("present") };
                 let (qos, ids) = (QoS::AtMostOnce, Ids::None);
                 s.scratch.push(Target { who, qos, retain: false, ids, share: None });
             }),
@@ -397,8 +396,8 @@ mod tests {
                 s.retained.get_mut(b"a").expect("retained").message = empty;
             }),
             ("the index names living sessions", |s| {
-                let entry = s.index.get_mut(b"a").expect("indexed");
-                entry.plain[0].who.session.generation += 1;
+                let Some(Subscribers::One(one)) = s.index.get_mut(b"a") else { panic!("indexed") };
+                one.who.session.generation += 1;
             }),
             ("the index holds every subscription", |s| drop(s.index.remove(b"a"))),
             ("nothing is durable before it is committed", |s| s.persisted = CommitSeq(1)),

@@ -128,7 +128,7 @@ impl Shard {
             return;
         }
         if let Some(due) = session.will.as_ref().and_then(|will| will.due) {
-            self.timers.remove(&(due, Timer::Will(id)));
+            self.timers.remove((due, Timer::Will(id)));
         }
         if self.logs(id) {
             let will = will.clone();
@@ -168,7 +168,7 @@ impl Shard {
         }
         let Some(session) = self.apply_ended(id) else { return };
         if let Some(ends) = session.ends {
-            self.timers.remove(&(ends, Timer::Session(id)));
+            self.timers.remove((ends, Timer::Session(id)));
         }
         let on_disk = session.last.number.saturating_sub(session.loaded.number);
         let Session { client_id, subscriptions, traffic, .. } = *session;
@@ -247,13 +247,13 @@ impl Shard {
             let Some(session) = self.sessions.get(id) else { continue };
             let due = session.will.as_ref().map(|will| will.due);
             match session.ends {
-                Some(ends) => drop(self.timers.insert((ends, Timer::Session(id)))),
+                Some(ends) => self.timers.insert((ends, Timer::Session(id))),
                 None if session.expiry_s != u32::MAX => self.begin_absence(cx, id),
                 None => {}
             }
             match due {
                 None => {}
-                Some(Some(due)) => drop(self.timers.insert((due, Timer::Will(id)))),
+                Some(Some(due)) => self.timers.insert((due, Timer::Will(id))),
                 Some(None) => self.decide_will(cx, id, Cause::Lost, false),
             }
             if self.sessions.get(id).is_some_and(|session| session.expiry_s == 0) {

@@ -1,6 +1,6 @@
 //! Wishes of administrators, and the talk between shards that keeps them in step.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use codec::ReasonCode;
 
@@ -8,6 +8,8 @@ use super::{
     Cx, Shard,
     conn::paused,
     msg::{Flight, Publication, ShardMsg},
+    session::Subscription,
+    table::SessionId,
 };
 use crate::{Cause, Command, ConnId, Effect, Reply, ShardId, Ticket};
 
@@ -41,7 +43,7 @@ impl Shard {
     }
 
     fn kick(&mut self, cx: &mut Cx<'_>, client_id: &str, reason: ReasonCode) -> Reply {
-        let session = self.by_client.get(client_id).and_then(|id| self.sessions.get(*id));
+        let session = self.session_of(client_id).and_then(|id| self.sessions.get(id));
         let Some(conn) = session.and_then(|session| session.conn) else { return Reply::NotFound };
         self.disconnect(cx, conn, reason, Cause::Administrative(reason));
         Reply::Done
@@ -58,18 +60,20 @@ impl Shard {
 
     /// Tells every topics' owner the subscriptions of the sessions here, then that this was all.
     pub(super) fn announce(&mut self, cx: &mut Cx<'_>) {
-        let all: Vec<_> = self
-            .sessions
-            .iter()
-            .flat_map(|(id, session)| {
-                session
-                    .subscriptions
-                    .iter()
-                    .map(move |(filter, subscription)| (id, filter.clone(), *subscription))
-            })
-            .collect();
-        for (session, filter, subscription) in all {
-            self.tell_subscribe(cx, session, filter, subscription, false, None);
+        let sessions: Vec<SessionId> = self.sessions.iter().map(|(id, _)| id).collect();
+        let is_idle = self.jobs.is_empty();
+        for id in sessions {
+            let Some(session) = self.sessions.get(id) else { continue };
+            let all = session.subscriptions.iter();
+            let all: Vec<(Arc<str>, Subscription)> =
+                all.map(|(filter, subscription)| (filter.into(), *subscription)).collect();
+            for (filter, subscription) in all {
+                self.tell_subscribe(cx, id, filter, subscription, false, None);
+            }
+            // What it tells itself need not pile up, unless something else comes before it.
+            if is_idle {
+                self.work(cx);
+            }
         }
         for shard in self.config.map.all() {
             self.tell(cx, shard, ShardMsg::Announced);

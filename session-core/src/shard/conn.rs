@@ -16,15 +16,27 @@ use crate::{ConnId, Grants, Origin, Ticket, Time};
 /// No packet can be larger: four bytes of Remaining Length, and what they count.
 pub(super) const PACKET_BYTES_MAX: u32 = 268_435_460;
 
+/// Waiting PUBACKs that a connection has room for when none waits.
+const ACKS_KEPT: usize = 16;
+
 /// How far a connection has come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
-    /// No CONNECT yet.
-    Opened,
-    /// CONNECT waits for an answer from outside, or (`ticket` absent) for the client's AUTH.
-    Authenticating { connect: Box<Connect>, assigned: bool, ticket: Option<Ticket> },
+    /// No CONNECT yet. Where the connection comes from goes out with the question who it is, and
+    /// nobody asks for it later.
+    Opened(Option<Box<Origin>>),
+    /// CONNECT waits.
+    Authenticating(Box<Pending>),
     /// CONNACK was sent.
     Connected(SessionId),
+}
+
+/// A CONNECT that waits for an answer from outside, or (`ticket` absent) for the client's AUTH.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Pending {
+    pub(super) connect: Box<Connect>,
+    pub(super) assigned: bool,
+    pub(super) ticket: Option<Ticket>,
 }
 
 /// How far a re-authentication has come.
@@ -61,21 +73,20 @@ pub(super) struct PendingAck {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Conn {
     pub(super) id: ConnId,
-    pub(super) origin: Box<Origin>,
     pub(super) phase: Phase,
     pub(super) version: ProtocolVersion,
     /// Another broker's bridge, before 5.0.
     pub(super) bridge: bool,
     /// Bytes the socket still takes; PUBLISH packets wait once it is not above 0.
     pub(super) credit: i64,
-    /// Reading stops when this much below zero is reached, by acknowledgements alone.
-    pub(super) credit_floor: i64,
+    /// Bytes that it took at first.
+    credit_given: u32,
     pub(super) paused: u8,
     /// The armed timer, so that it can be found again.
     pub(super) deadline: Option<Time>,
     pub(super) heard: Time,
     /// 1.5 times the Keep Alive; 0 is off.
-    pub(super) silence_ms: u64,
+    silence_ms: u32,
     /// Maximum Packet Size of the client, bytes.
     pub(super) packet_max: u32,
     /// Receive Maximum of the client, or our own lower bound.
@@ -83,7 +94,21 @@ pub(super) struct Conn {
     /// Request Problem Information.
     pub(super) problem_info: bool,
     pub(super) grants: Grants,
-    pub(super) user: Option<Box<str>>,
+    pub(super) alias_out_max: u16,
+    pub(super) acks: VecDeque<PendingAck>,
+    /// The number of the first entry of `acks`; numbers wrap.
+    pub(super) acks_first: u32,
+    /// QoS 1 and 2 publishes of this connection that are not acknowledged `[MQTT-3.3.4-7]`.
+    pub(super) inbound_used: u16,
+    /// Absent if there is nothing in it.
+    rare: Option<Box<Rare>>,
+}
+
+const _: () = assert!(size_of::<Conn>() <= 144, "a broker has hundreds of thousands of them");
+
+/// What few connections have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Rare {
     /// When the right to be connected ends.
     pub(super) authority_ends: Option<Time>,
     pub(super) auth_method: Option<Box<str>>,
@@ -91,13 +116,16 @@ pub(super) struct Conn {
     //= [MQTT-3.3.2-7]
     pub(super) aliases_in: BTreeMap<u16, Box<[u8]>>,
     pub(super) aliases_out: BTreeMap<Box<[u8]>, u16>,
-    pub(super) alias_out_max: u16,
-    pub(super) acks: VecDeque<PendingAck>,
-    /// The number of the first entry of `acks`; numbers wrap.
-    pub(super) acks_first: u32,
-    /// QoS 1 and 2 publishes of this connection that are not acknowledged `[MQTT-3.3.4-7]`.
-    pub(super) inbound_used: u16,
 }
+
+/// What is not there is this.
+static NOTHING_RARE: Rare = Rare {
+    authority_ends: None,
+    auth_method: None,
+    reauth: None,
+    aliases_in: BTreeMap::new(),
+    aliases_out: BTreeMap::new(),
+};
 
 impl Named for Conn {
     fn name(&self) -> ConnId {
@@ -107,15 +135,13 @@ impl Named for Conn {
 
 impl Conn {
     pub(super) fn new(id: ConnId, origin: Box<Origin>, credit: u32, now: Time) -> Self {
-        let credit = i64::from(credit);
         Self {
             id,
-            origin,
-            phase: Phase::Opened,
+            phase: Phase::Opened(Some(origin)),
             version: ProtocolVersion::V5,
             bridge: false,
-            credit,
-            credit_floor: credit.saturating_neg(),
+            credit: i64::from(credit),
+            credit_given: credit,
             paused: 0,
             deadline: None,
             heard: now,
@@ -124,16 +150,39 @@ impl Conn {
             window: u16::MAX,
             problem_info: true,
             grants: Grants::All,
-            user: None,
-            authority_ends: None,
-            auth_method: None,
-            reauth: None,
-            aliases_in: BTreeMap::new(),
-            aliases_out: BTreeMap::new(),
             alias_out_max: 0,
             acks: VecDeque::new(),
             acks_first: 0,
             inbound_used: 0,
+            rare: None,
+        }
+    }
+
+    /// Reading stops when so much below zero is reached, by acknowledgements alone.
+    pub(super) fn credit_floor(&self) -> i64 {
+        i64::from(self.credit_given).saturating_neg()
+    }
+
+    pub(super) fn set_keep_alive(&mut self, keep_alive_s: u16) {
+        self.silence_ms = u32::from(keep_alive_s).saturating_mul(1500);
+    }
+
+    /// When the client will have been silent for too long.
+    pub(super) fn silent_at(&self) -> Option<Time> {
+        (self.silence_ms > 0).then(|| self.heard.plus_ms(u64::from(self.silence_ms)))
+    }
+
+    #[inline]
+    pub(super) fn rare(&self) -> &Rare {
+        self.rare.as_deref().unwrap_or(&NOTHING_RARE)
+    }
+
+    /// Changes rare parts, which are there from the first use on.
+    pub(super) fn edit_rare(&mut self, edit: impl FnOnce(&mut Rare)) {
+        let rare = self.rare.get_or_insert_default();
+        edit(rare);
+        if **rare == NOTHING_RARE {
+            self.rare = None;
         }
     }
 
@@ -142,7 +191,7 @@ impl Conn {
     pub(super) fn charge(&mut self, bytes: usize) -> bool {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.credit = self.credit.saturating_sub(bytes);
-        self.credit <= self.credit_floor
+        self.credit <= self.credit_floor()
     }
 
     pub(super) const fn session(&self) -> Option<SessionId> {
@@ -152,21 +201,89 @@ impl Conn {
         }
     }
 
-    /// When a client that has to go on with its re-authentication is given up.
-    pub(super) const fn reauth_ends(&self) -> Option<Time> {
-        match self.reauth {
+    /// When the right to be connected ends, or a client that has to go on with its
+    /// re-authentication is given up.
+    pub(super) fn authority_ends(&self) -> Option<Time> {
+        let rare = self.rare();
+        let challenged = match rare.reauth {
             Some(Reauth::Challenged(until)) => Some(until),
             _ => None,
-        }
+        };
+        [rare.authority_ends, challenged].into_iter().flatten().min()
     }
 
     /// Whether a question about it may be open.
-    pub(super) const fn is_asking(&self) -> bool {
-        matches!(self.phase, Phase::Authenticating { .. }) || self.reauth.is_some()
+    pub(super) fn is_asking(&self) -> bool {
+        matches!(self.phase, Phase::Authenticating(_)) || self.rare().reauth.is_some()
     }
 
     /// The waiting PUBACK with this number.
     pub(super) fn ack(&mut self, number: u32) -> Option<&mut PendingAck> {
         self.acks.get_mut(number.wrapping_sub(self.acks_first) as usize)
+    }
+
+    /// Takes the first waiting PUBACK out if its turn has come.
+    pub(super) fn pop_ack(
+        &mut self,
+        is_due: impl FnOnce(&PendingAck) -> bool,
+    ) -> Option<PendingAck> {
+        let ack = self.acks.pop_front_if(|ack| is_due(ack))?;
+        self.acks_first = self.acks_first.wrapping_add(1);
+        self.inbound_used = self.inbound_used.saturating_sub(1);
+        if self.acks.is_empty() && self.acks.capacity() > ACKS_KEPT {
+            // An idle connection keeps nothing of what a busy hour needed.
+            self.acks = VecDeque::new();
+        }
+        Some(ack)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::Transport;
+
+    fn conn() -> Conn {
+        let origin = Origin {
+            listener: "test".into(),
+            peer: None,
+            transport: Transport::Tcp,
+            certificates: Vec::new(),
+        };
+        Conn::new(ConnId { slot: 0, epoch: 0 }, origin.into(), 1000, Time(0))
+    }
+
+    #[test]
+    fn rare_parts_are_there_while_they_are_needed() {
+        let mut conn = conn();
+        let before = conn.clone();
+        conn.edit_rare(|rare| rare.authority_ends = None);
+        assert_eq!(conn, before);
+        conn.edit_rare(|rare| rare.reauth = Some(Reauth::Challenged(Time(7))));
+        conn.edit_rare(|rare| rare.authority_ends = Some(Time(9)));
+        assert_eq!((conn.authority_ends(), conn.is_asking()), (Some(Time(7)), true));
+        conn.edit_rare(|rare| rare.reauth = None);
+        assert_eq!((conn.authority_ends(), conn.is_asking()), (Some(Time(9)), false));
+        conn.edit_rare(|rare| rare.authority_ends = None);
+        assert_eq!(conn, before, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_busy_hour_leaves_no_room_behind() {
+        let mut conn = conn();
+        let packet_id = PacketId::new(1).expect("not zero");
+        let (waiting, reason) = (Waiting::default(), ReasonCode::Success);
+        for count in [1, ACKS_KEPT * 4] {
+            for _ in 0..count {
+                conn.acks.push_back(PendingAck { packet_id, waiting, reason });
+            }
+            assert!(conn.pop_ack(|_| false).is_none());
+            assert_eq!((0..count).filter(|_| conn.pop_ack(|_| true).is_some()).count(), count);
+            assert!(conn.acks.capacity() <= ACKS_KEPT, "{}", conn.acks.capacity());
+        }
+        assert!(conn.pop_ack(|_| true).is_none());
+        assert_eq!(conn.acks_first as usize, 1 + ACKS_KEPT * 4);
     }
 }

@@ -1,6 +1,6 @@
 //! From an open connection to CONNACK: who may come in, and to which session.
 
-use alloc::{boxed::Box, format, vec::Vec};
+use alloc::{boxed::Box, format, sync::Arc, vec::Vec};
 
 use bytes::Bytes;
 use codec::{
@@ -10,7 +10,7 @@ use codec::{
 
 use super::{
     Cx, Shard,
-    conn::{Conn, PACKET_BYTES_MAX, Phase, paused},
+    conn::{Conn, PACKET_BYTES_MAX, Pending, Phase, paused},
     record::Record,
     table::SessionId,
     timer::Timer,
@@ -39,20 +39,20 @@ impl Shard {
     pub(super) fn on_packet_before_connack(&mut self, cx: &mut Cx<'_>, id: ConnId, packet: Packet) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         match (&conn.phase, packet) {
-            (Phase::Opened, Packet::Connect(connect)) => {
+            (Phase::Opened(_), Packet::Connect(connect)) => {
                 conn.version = connect.version;
                 conn.packet_max =
                     connect.properties.maximum_packet_size().unwrap_or(PACKET_BYTES_MAX);
                 self.on_connect(cx, id, connect);
             }
-            (Phase::Authenticating { ticket: None, .. }, Packet::Auth(auth)) => {
+            (Phase::Authenticating(pending), Packet::Auth(auth)) if pending.ticket.is_none() => {
                 self.on_auth_before_connack(cx, id, &auth);
             }
-            (Phase::Authenticating { .. }, Packet::Disconnect(disconnect)) => {
+            (Phase::Authenticating(_), Packet::Disconnect(disconnect)) => {
                 self.close(cx, id, Cause::Disconnected(disconnect.reason));
             }
             //= [MQTT-3.1.0-1] [MQTT-3.1.2-30] [MQTT-3.14.0-1]
-            (Phase::Authenticating { .. }, _) => {
+            (Phase::Authenticating(_), _) => {
                 self.refuse_connect(cx, id, ReasonCode::ProtocolError);
             }
             _ => self.close(cx, id, Cause::Refused(ReasonCode::ProtocolError)),
@@ -72,11 +72,11 @@ impl Shard {
         let cause = Cause::Malformed(error);
         match conn.phase {
             Phase::Connected(_) => self.disconnect(cx, id, error.reason(), cause),
-            Phase::Authenticating { .. } => {
+            Phase::Authenticating(_) => {
                 self.send_connack_error(cx, id, error.reason(), &format!("{error}"));
                 self.close(cx, id, cause);
             }
-            Phase::Opened => {
+            Phase::Opened(_) => {
                 // A CONNECT of a known version that breaks a rule is told which in 5.0; before,
                 // only an unknown level and a bad identifier have a return code, and a packet that
                 // breaks a rule gets none [MQTT-3.1.4-1 of 3.1.1].
@@ -118,16 +118,19 @@ impl Shard {
                 self.accept(cx, id, connect, assigned, principal, None);
             }
             Authentication::Ask => {
-                let origin = match self.conns.get(id) {
-                    Some(conn) => conn.origin.clone(),
-                    None => return,
-                };
+                let origin = self.conns.get_mut(id).and_then(|conn| match &mut conn.phase {
+                    Phase::Opened(origin) => origin.take(),
+                    _ => None,
+                });
+                let Some(origin) = origin else { return };
                 let request = Request::Authenticate { connect: connect.clone(), origin };
                 let ticket = Some(self.ask(cx, id, request));
                 self.pause(cx, id, paused::ANSWER);
                 if let Some(conn) = self.conns.get_mut(id) {
-                    conn.auth_method = method.map(Box::from);
-                    conn.phase = Phase::Authenticating { connect, assigned, ticket };
+                    let method = method.map(Box::from);
+                    conn.edit_rare(|rare| rare.auth_method = method);
+                    conn.phase =
+                        Phase::Authenticating(Box::new(Pending { connect, assigned, ticket }));
                 }
             }
         }
@@ -175,7 +178,7 @@ impl Shard {
             self.last_assigned = self.last_assigned.wrapping_add(1);
             let id = format!("auto-{:016x}-{:x}", self.config.instance, self.last_assigned);
             let is_ours = self.config.map.session(&id) == self.config.id;
-            if is_ours && !self.by_client.contains_key(&*id) {
+            if is_ours && self.session_of(&id).is_none() {
                 return id.into();
             }
         }
@@ -197,12 +200,13 @@ impl Shard {
         }
         let (session, present) = self.take_session(cx, &connect);
         let session_expiry_s = self.granted_expiry_s(&connect);
-        self.begin_connection(id, session, &connect, principal);
+        let Principal { name, grants, expires } = principal;
+        self.begin_connection(id, session, &connect, grants, expires);
         //= [MQTT-3.1.3-9] a Will that was due is due no longer.
         self.set_will(cx, session, connect.will.clone());
         self.rearm(cx, id);
         self.send_connack(cx, id, &connect, assigned, present, session_expiry_s, data);
-        self.note_connected(cx, id, &connect, present);
+        self.note_connected(cx, id, &connect, name, present);
         self.recheck_subscriptions(cx, id);
         self.pump(cx, session);
     }
@@ -211,7 +215,7 @@ impl Shard {
     /// timers have not fired: a session whose time is up is not resumed, and a Will that was due is
     /// published `[MQTT-3.1.2-23]` `[MQTT-3.1.3-9]`.
     fn end_absence(&mut self, cx: &mut Cx<'_>, client_id: &str) {
-        let Some(id) = self.by_client.get(client_id).copied() else { return };
+        let Some(id) = self.session_of(client_id) else { return };
         let Some(session) = self.sessions.get(id) else { return };
         if session.conn.is_some() || seeded!(ResumesLate) {
             return;
@@ -224,20 +228,23 @@ impl Shard {
         }
     }
 
+    /// The session of a client.
+    pub(super) fn session_of(&self, client_id: &str) -> Option<SessionId> {
+        self.by_client.get(&self.sessions, client_id)
+    }
+
     fn judge_principal(&self, connect: &Connect, who: &Principal) -> Result<(), ReasonCode> {
         let limits = &self.config.limits;
         // Who takes its own session over brings no further connection.
-        let taken_over = self
-            .by_client
-            .get(&connect.client_id)
-            .and_then(|id| self.sessions.get(*id))
+        let present = self.session_of(&connect.client_id);
+        let taken_over = present
+            .and_then(|id| self.sessions.get(id))
             .is_some_and(|session| session.conn.is_some());
         let connections = self.conns.len().saturating_sub(usize::from(taken_over));
         if connections > limits.connections_max as usize {
             return Err(ReasonCode::QuotaExceeded);
         }
-        let is_new = !self.by_client.contains_key(&connect.client_id);
-        if is_new && self.sessions.len() >= limits.sessions_max as usize {
+        if present.is_none() && self.sessions.len() >= limits.sessions_max as usize {
             return Err(ReasonCode::QuotaExceeded);
         }
         if let Some(will) = &connect.will
@@ -253,15 +260,14 @@ impl Shard {
         //= [MQTT-3.1.2-6 of 3.1.1]
         //= [MQTT-3.1.2-4 of 3.1.1]
         //= [MQTT-3.1.3-2] [MQTT-3.1.4-4]
-        if let Some(old) = self.by_client.get(&connect.client_id).copied() {
-            //= [MQTT-3.1.4-3]
-            if let Some(conn) = self.sessions.get(old).and_then(|session| session.conn)
-                && !seeded!(KeepsOldConnection)
-            {
-                self.take_over(cx, conn, connect.clean_start);
-            }
+        let mut old = self.session_of(&connect.client_id);
+        //= [MQTT-3.1.4-3]
+        if let Some(conn) = old.and_then(|old| self.sessions.get(old)?.conn)
+            && !seeded!(KeepsOldConnection)
+        {
+            self.take_over(cx, conn, connect.clean_start);
+            old = self.session_of(&connect.client_id);
         }
-        let mut old = self.by_client.get(&connect.client_id).copied();
         //= [MQTT-3.1.2-4]
         let mut kept = None;
         if connect.clean_start
@@ -277,7 +283,7 @@ impl Shard {
         let expiry_s = self.granted_expiry_s(connect);
         let ends = self.sessions.get(session).and_then(|session| session.ends);
         if let Some(ends) = ends {
-            self.timers.remove(&(ends, Timer::Session(session)));
+            self.timers.remove((ends, Timer::Session(session)));
         }
         let client_id = connect.client_id.clone();
         if self.config.durable && (expiry_s > 0 || self.logs(session)) {
@@ -307,7 +313,8 @@ impl Shard {
         id: ConnId,
         session: SessionId,
         connect: &Connect,
-        principal: Principal,
+        grants: Grants,
+        expires: Option<Time>,
     ) {
         //= [U5-4.9-a]
         let limits = &self.config.limits;
@@ -321,13 +328,15 @@ impl Shard {
         //= [MQTT-3.1.2-27]
         conn.alias_out_max =
             properties.topic_alias_maximum().unwrap_or(0).min(limits.topic_alias_out_max);
-        conn.auth_method = properties.authentication_method().map(Box::from);
-        conn.user = principal.name;
-        conn.grants = principal.grants;
-        conn.authority_ends = principal.expires;
+        conn.grants = grants;
+        let method = properties.authentication_method().map(Box::from);
+        conn.edit_rare(|rare| {
+            rare.auth_method = method;
+            rare.authority_ends = expires;
+        });
         //= [MQTT-3.1.2-22]
         let keep_alive_s = granted_keep_alive_s(connect, limits.keep_alive_s_max);
-        conn.silence_ms = u64::from(keep_alive_s).saturating_mul(1500);
+        conn.set_keep_alive(keep_alive_s);
         if let Some(session) = self.sessions.get_mut(session) {
             session.conn = Some(id);
         }
@@ -414,13 +423,16 @@ impl Shard {
         cx: &mut Cx<'_>,
         id: ConnId,
         connect: &Connect,
+        user: Option<Box<str>>,
         session_present: bool,
     ) {
-        let Some(conn) = self.conns.get(id) else { return };
+        if self.conns.get(id).is_none() {
+            return;
+        }
         cx.out.push(Effect::Note(Box::new(Event::Connected {
             conn: id,
             client_id: connect.client_id.clone(),
-            user: conn.user.clone(),
+            user,
             version: connect.version,
             session_present,
             keep_alive_s: granted_keep_alive_s(connect, self.config.limits.keep_alive_s_max),
@@ -435,7 +447,7 @@ impl Shard {
             return;
         }
         let Some(state) = self.sessions.get(session) else { return };
-        let lost: Vec<_> = state
+        let lost: Vec<Arc<str>> = state
             .subscriptions
             .iter()
             .map(|(filter, _)| filter)
@@ -446,7 +458,7 @@ impl Shard {
                 };
                 !conn.grants.may_subscribe(plain)
             })
-            .cloned()
+            .map(Arc::from)
             .collect();
         for filter in lost {
             self.forget_subscription(cx, session, filter, None);

@@ -441,9 +441,9 @@ fn publish_frame(conn: &mut Conn, sending: Sending<'_>, left_s: u32) -> Frame {
         return frame;
     }
     //= [MQTT-3.1.2-26] [MQTT-3.3.2-8] [MQTT-3.3.2-11] aliases are 1 to the client's maximum, first come.
-    let known = conn.aliases_out.get(sending.message.topic()).copied();
+    let known = conn.rare().aliases_out.get(sending.message.topic()).copied();
     let alias = known.or_else(|| {
-        let next = u16::try_from(conn.aliases_out.len()).ok()?.checked_add(1)?;
+        let next = u16::try_from(conn.rare().aliases_out.len()).ok()?.checked_add(1)?;
         (next <= conn.alias_out_max).then_some(next)
     });
     let Some(alias) = alias.and_then(NonZeroU16::new) else { return frame };
@@ -456,7 +456,10 @@ fn publish_frame(conn: &mut Conn, sending: Sending<'_>, left_s: u32) -> Frame {
         return frame;
     }
     if known.is_none() {
-        conn.aliases_out.insert(sending.message.topic().into(), alias.get());
+        let topic = sending.message.topic().into();
+        conn.edit_rare(|rare| {
+            rare.aliases_out.insert(topic, alias.get());
+        });
     }
     aliased
 }

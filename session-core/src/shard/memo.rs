@@ -116,18 +116,21 @@ impl TopicMemo {
     }
 }
 
-/// Where a topic belongs among so many, a power of two. Eight bytes at a time: it is asked for every
-/// message.
+/// Where a topic belongs among so many, a power of two.
 #[inline]
 fn place(topic: &[u8], slots: usize) -> usize {
+    usize::try_from(quick_hash(topic)).unwrap_or(0) & slots.saturating_sub(1)
+}
+
+/// A number from all bytes. Eight at a time: it is asked for every message. Whoever wants names with
+/// one number finds them.
+#[inline]
+pub(super) fn quick_hash(name: &[u8]) -> u64 {
     const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
-    let (words, tail) = topic.as_chunks::<8>();
-    let tail = tail.iter().fold(topic.len() as u64, |sum, byte| (sum << 8) | u64::from(*byte));
+    let (words, tail) = name.as_chunks::<8>();
+    let tail = tail.iter().fold(name.len() as u64, |sum, byte| (sum << 8) | u64::from(*byte));
     let words = words.iter().map(|word| u64::from_le_bytes(*word));
-    let hash = words
-        .chain([tail])
-        .fold(0_u64, |hash, word| (hash ^ word).wrapping_mul(MIX).rotate_left(29));
-    usize::try_from(hash).unwrap_or(0) & slots.saturating_sub(1)
+    words.chain([tail]).fold(0_u64, |hash, word| (hash ^ word).wrapping_mul(MIX).rotate_left(29))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod ack;
 mod auth;
 mod backlog;
 mod check;
+mod clients;
 mod close;
 mod command;
 mod conn;
@@ -12,6 +13,7 @@ mod crowd;
 mod deliver;
 mod memo;
 mod msg;
+mod ordered;
 mod outgoing;
 mod publish;
 mod record;
@@ -19,6 +21,7 @@ mod repartition;
 mod route;
 mod session;
 mod subscribe;
+mod subscribers;
 mod table;
 mod timer;
 mod traffic;
@@ -45,19 +48,25 @@ pub use self::{
     table::SessionId,
 };
 use self::{
+    clients::Clients,
     conn::{Conn, Phase, paused},
     memo::Memo,
     msg::{Job, Unrouted},
     outgoing::Outgoing,
-    route::Subscribers,
     session::Session,
     subscribe::Waiter,
-    table::{Conns, Sessions},
-    timer::Timer,
+    subscribers::Subscribers,
+    table::{Conns, Sessions, give_room_back},
+    timer::Timers,
     traffic::Spares,
     tree::Tree,
 };
 use crate::{Cause, CommitSeq, ConnId, Effect, Effects, Input, ShardConfig, ShardId, Ticket, Time};
+
+const _: () = assert!(
+    Tree::<Subscribers>::NODE_BYTES <= 48 && Tree::<Retained>::NODE_BYTES <= 56,
+    "a session's filter and a retained message's topic have two nodes to themselves"
+);
 
 /// What a call of `handle` carries along.
 struct Cx<'a> {
@@ -84,7 +93,7 @@ pub struct Shard {
     config: ShardConfig,
     conns: Conns<Conn>,
     sessions: Sessions<Session>,
-    by_client: BTreeMap<Box<str>, SessionId>,
+    by_client: Clients,
     /// Subscriptions of the sessions here.
     subscriptions: u32,
     /// Subscriptions of all sessions to the topics that are owned here.
@@ -94,7 +103,7 @@ pub struct Shard {
     retained_bytes: u64,
     /// When retained messages with an expiry go, subscribers or not.
     retained_expiry: BTreeSet<(Time, Box<[u8]>)>,
-    timers: BTreeSet<(Time, Timer)>,
+    timers: Timers,
     /// Work in the order of its causes.
     jobs: VecDeque<Job>,
     /// Publishes that wait until every shard has announced its subscriptions and every link has
@@ -136,14 +145,14 @@ impl Shard {
             config,
             conns: Conns::new(),
             sessions: Sessions::new(),
-            by_client: BTreeMap::new(),
+            by_client: Clients::new(),
             subscriptions: 0,
             index: Tree::new(),
             retained: Tree::new(),
             retained_count: 0,
             retained_bytes: 0,
             retained_expiry: BTreeSet::new(),
-            timers: BTreeSet::new(),
+            timers: Timers::new(),
             jobs: VecDeque::new(),
             unrouted: VecDeque::new(),
             links,
@@ -209,7 +218,7 @@ impl Shard {
         if !self.jobs.is_empty() || self.can_route_waiting() {
             return Some(Time(0));
         }
-        let timer = self.timers.first().map(|(time, _)| *time);
+        let timer = self.timers.first().map(|(time, _)| time);
         let expiry = self.retained_expiry.first().map(|(time, _)| *time);
         timer.into_iter().chain(expiry).min()
     }
@@ -261,7 +270,10 @@ impl Shard {
                     self.deliver_all(cx, from, *delivery, begin);
                 }
                 None if self.can_route_waiting() => self.route_waiting(cx),
-                None => break,
+                None => {
+                    give_room_back(&mut self.jobs);
+                    break;
+                }
             }
         }
         if !self.link_waiters.is_empty() {
@@ -317,6 +329,7 @@ impl Shard {
         while let Some((_, effect)) = self.held.pop_front_if(|(seq, _)| *seq <= self.persisted) {
             cx.out.push(effect);
         }
+        give_room_back(&mut self.held);
     }
 
     /// Sends a packet and charges the connection's credit.
@@ -414,9 +427,10 @@ impl View<'_> {
 
     /// The Client Identifiers of all sessions, in order, and whether each is connected.
     pub fn clients(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.shard.by_client.iter().map(|(client_id, session)| {
-            let session = self.shard.sessions.get(*session);
-            (&**client_id, session.is_some_and(|session| session.conn.is_some()))
-        })
+        let clients = self.shard.sessions.iter();
+        let mut clients: Vec<_> =
+            clients.map(|(_, session)| (&*session.client_id, session.conn.is_some())).collect();
+        clients.sort_unstable();
+        clients.into_iter()
     }
 }

@@ -62,11 +62,13 @@ impl Shard {
         }
         let Some(conn) = self.conns.get_mut(id) else { return Ok(()) };
         if publish.message.topic().is_empty() {
-            let topic = conn.aliases_in.get(&alias.get()).ok_or(ReasonCode::ProtocolError)?;
+            let known = conn.rare().aliases_in.get(&alias.get());
+            let topic = known.ok_or(ReasonCode::ProtocolError)?;
             publish.message = publish.message.with_topic(topic);
         } else {
             //= [MQTT-3.3.2-12]
-            conn.aliases_in.insert(alias.get(), publish.message.topic().into());
+            let topic = publish.message.topic().into();
+            conn.edit_rare(|rare| drop(rare.aliases_in.insert(alias.get(), topic)));
         }
         Ok(())
     }
@@ -325,11 +327,7 @@ impl Shard {
     fn flush_acks(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         while let Some(conn) = self.conns.get_mut(id) {
             let early = seeded!(AcknowledgesEarly);
-            let Some(ack) = conn.acks.pop_front_if(|ack| early || ack.waiting.is_over()) else {
-                break;
-            };
-            conn.acks_first = conn.acks_first.wrapping_add(1);
-            conn.inbound_used = conn.inbound_used.saturating_sub(1);
+            let Some(ack) = conn.pop_ack(|ack| early || ack.waiting.is_over()) else { break };
             // A version without reasons is not told that its message was taken when it was not.
             let silent =
                 conn.version != ProtocolVersion::V5 && ack.reason == ReasonCode::QuotaExceeded;

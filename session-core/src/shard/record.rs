@@ -92,7 +92,7 @@ impl Shard {
             Record::Ended { session } => drop(self.apply_ended(session)),
             Record::WillSet { session, will, due } => self.apply_will(session, will, due),
             Record::Subscribed { session, filter, subscription } => {
-                self.apply_subscribed(session, filter, subscription);
+                self.apply_subscribed(session, (*filter).into(), subscription);
             }
             Record::Unsubscribed { session, filter } => {
                 self.apply_unsubscribed(session, &filter);
@@ -152,7 +152,7 @@ impl Shard {
     /// Ends the sessions whose slot or Client Identifier a later one has: the records of their ends
     /// are lost.
     fn end_predecessors(&mut self, id: SessionId, client_id: &str) {
-        let older = [self.sessions.occupant(id), self.by_client.get(client_id).copied()];
+        let older = [self.sessions.occupant(id), self.session_of(client_id)];
         for older in older.into_iter().flatten().filter(|older| *older != id) {
             self.apply_ended(older);
         }
@@ -199,8 +199,8 @@ impl Shard {
                 session.ends = None;
             }
             None => {
-                self.by_client.insert(client_id.clone(), id);
                 self.sessions.insert(id, Session::new(client_id, expiry_s));
+                self.by_client.insert(&self.sessions, id);
             }
         }
     }
@@ -218,8 +218,8 @@ impl Shard {
     }
 
     pub(super) fn apply_ended(&mut self, id: SessionId) -> Option<Box<Session>> {
+        self.by_client.remove(&self.sessions, id);
         let session = self.sessions.remove(id)?;
-        self.by_client.remove(&session.client_id);
         let subscriptions = u32::try_from(session.subscriptions.len()).unwrap_or(u32::MAX);
         self.subscriptions = self.subscriptions.saturating_sub(subscriptions);
         Some(session)
@@ -231,7 +231,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn apply_subscribed(&mut self, id: SessionId, filter: Arc<str>, to: Subscription) {
+    pub(super) fn apply_subscribed(&mut self, id: SessionId, filter: Box<str>, to: Subscription) {
         if let Some(session) = self.sessions.get_mut(id)
             && session.subscriptions.insert(filter, to)
         {
@@ -354,7 +354,7 @@ pub(super) fn session_records(id: SessionId, session: &Session) -> Vec<Record> {
         records.push(Record::WillSet { session: id, will, due: *due });
     }
     records.extend(session.subscriptions.iter().map(|(filter, subscription)| {
-        let (filter, subscription) = (filter.clone(), *subscription);
+        let (filter, subscription) = (filter.into(), *subscription);
         Record::Subscribed { session: id, filter, subscription }
     }));
     for exchange in &session.traffic.exchanges {

@@ -7,66 +7,17 @@ use codec::ReasonCode;
 use super::{
     Cx, Shard,
     msg::{
-        Declined, Delivery, Flight, Job, Offer, Publication, Retained, SessionRef, ShardMsg,
-        Target, Unrouted,
+        Declined, Delivery, Flight, Job, Offer, Publication, Retained, ShardMsg, Target, Unrouted,
     },
     record::Record,
     session::{Ids, Subscription, expiry_left_s},
-    table::reserve_sparingly,
+    subscribers::{Group, Subscriber},
+    table::give_room_back,
 };
 use crate::ShardId;
 
-/// One subscription in the index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Subscriber {
-    pub(super) who: SessionRef,
-    pub(super) subscription: Subscription,
-}
-
-/// The members of one share group of a filter.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Group {
-    /// The whole filter, `$share/group/filter`.
-    pub(super) share: Arc<str>,
-    pub(super) members: Vec<Subscriber>,
-    /// Whose turn it is.
-    pub(super) next: usize,
-}
-
-/// All subscriptions to one filter.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Subscribers {
-    /// Sorted by session, so that one of ten thousand is found quickly.
-    pub(super) plain: Vec<Subscriber>,
-    pub(super) groups: Vec<Group>,
-}
-
-impl Subscribers {
-    pub(super) fn is_empty(&self) -> bool {
-        self.plain.is_empty() && self.groups.is_empty()
-    }
-
-    /// Adds a subscription or replaces that of the same session `[MQTT-3.8.4-3]`.
-    pub(super) fn put(list: &mut Vec<Subscriber>, new: Subscriber) {
-        match list.binary_search_by_key(&new.who, |subscriber| subscriber.who) {
-            Ok(at) => {
-                if let Some(old) = list.get_mut(at) {
-                    *old = new;
-                }
-            }
-            Err(at) => {
-                reserve_sparingly(list);
-                list.insert(at, new);
-            }
-        }
-    }
-
-    pub(super) fn remove(list: &mut Vec<Subscriber>, who: SessionRef) {
-        if let Ok(at) = list.binary_search_by_key(&who, |subscriber| subscriber.who) {
-            list.remove(at);
-        }
-    }
-}
+/// Receivers of one publish that there is always room for.
+const SCRATCH_KEPT: usize = 4096;
 
 /// What came of offering a message to a share group.
 enum Offered {
@@ -171,6 +122,7 @@ impl Shard {
                 break;
             }
         }
+        give_room_back(&mut self.unrouted);
     }
 
     /// Finds the receivers of a publication and gives it to them or to their shards.
@@ -199,7 +151,9 @@ impl Shard {
         } else {
             self.fan_out(cx, publication, &mut targets)
         };
-        self.scratch = targets;
+        if targets.capacity() <= SCRATCH_KEPT {
+            self.scratch = targets;
+        }
         for share in shares {
             let offer = Offer { publication: publication.clone(), share, declined: Vec::new() };
             match self.offer(cx, offer) {
@@ -233,14 +187,12 @@ impl Shard {
         let mut shares = Vec::new();
         let mut lists = 0_u32;
         self.index.matching(publication.message.topic(), |subscribers| {
-            shares.extend(subscribers.groups.iter().map(|group| group.share.clone()));
-            if !subscribers.plain.is_empty() {
-                lists = lists.saturating_add(1);
-            }
-            for Subscriber { who, subscription } in &subscribers.plain {
+            shares.extend(subscribers.groups().iter().map(|group| group.share.clone()));
+            let before = targets.len();
+            subscribers.each_plain(|Subscriber { who, subscription }| {
                 //= [MQTT-3.8.3-3]
                 if subscription.options.no_local && publication.publisher == Some(*who) {
-                    continue;
+                    return;
                 }
                 targets.push(Target {
                     who: *who,
@@ -250,6 +202,9 @@ impl Shard {
                     ids: Ids::of(subscription.id),
                     share: None,
                 });
+            });
+            if targets.len() > before {
+                lists = lists.saturating_add(1);
             }
         });
         if lists > 1 {
@@ -392,12 +347,7 @@ impl Shard {
     /// turn on: round robin.
     fn next_member(&mut self, offer: &Offer) -> Option<Subscriber> {
         let (_, filter) = codec::topic::split_shared(&offer.share)?.ok()?;
-        let group = self
-            .index
-            .get_mut(filter.as_bytes())?
-            .groups
-            .iter_mut()
-            .find(|group| group.share == offer.share)?;
+        let group = self.index.get_mut(filter.as_bytes())?.group_mut(&offer.share)?;
         let count = group.members.len();
         let member = (0..count)
             .filter_map(|step| {
@@ -412,7 +362,7 @@ impl Shard {
 
     fn group(&self, share: &Arc<str>) -> Option<&Group> {
         let (_, filter) = codec::topic::split_shared(share)?.ok()?;
-        self.index.get(filter.as_bytes())?.groups.iter().find(|group| group.share == *share)
+        self.index.get(filter.as_bytes())?.groups().iter().find(|group| group.share == *share)
     }
 
     /// Another shard's topic asks a session here.

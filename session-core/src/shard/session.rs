@@ -241,6 +241,8 @@ pub(super) struct Session {
     pub(super) traffic: Lazy,
 }
 
+const _: () = assert!(size_of::<SortedList<Subscription>>() <= 24, "one subscription is inline");
+
 impl Session {
     pub(super) fn new(client_id: Box<str>, expiry_s: u32) -> Self {
         Self {

@@ -1,6 +1,6 @@
 //! SUBSCRIBE and UNSUBSCRIBE, on the session's side and on the topics' side.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use codec::{
     Packet, PacketId, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter,
@@ -11,8 +11,8 @@ use super::{
     Cx, Shard,
     msg::{Retained, SessionRef, ShardMsg},
     record::Record,
-    route::{Group, Subscriber, Subscribers},
     session::{Extra, Ids, Queued, Subscription},
+    subscribers::{Subscriber, Subscribers},
     table::SessionId,
 };
 use crate::{ConnId, Place};
@@ -60,7 +60,7 @@ impl Shard {
             session.traffic.subscribing = session.traffic.subscribing.saturating_add(1);
         }
         //= [MQTT-3.8.4-5] several filters act like consecutive packets.
-        for wanted in &subscribe.filters {
+        for wanted in subscribe.filters {
             let reason = self.subscribe_one(cx, conn, session, request, id, wanted);
             if let Some(waiter) = self.waiters.get_mut(&request) {
                 //= [MQTT-3.9.3-1] [MQTT-3.8.4-6]
@@ -103,7 +103,7 @@ impl Shard {
         session: SessionId,
         request: u32,
         id: u32,
-        wanted: &SubscribeFilter,
+        wanted: SubscribeFilter,
     ) -> ReasonCode {
         //= [MQTT-3.2.2-10] [MQTT-3.8.4-3] [U5-4.8.2-b]
         let existed = match self.judge_filter(conn, session, &wanted.filter) {
@@ -125,7 +125,7 @@ impl Shard {
             let filter = filter.clone();
             self.log(cx, Record::Subscribed { session, filter, subscription });
         }
-        self.apply_subscribed(session, filter.clone(), subscription);
+        self.apply_subscribed(session, wanted.filter, subscription);
         //= [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11], U5-3.8.4-a
         let replay = !shared
             && match options.retain_handling {
@@ -301,10 +301,10 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_>,
         session: SessionId,
-        filters: impl Iterator<Item = Arc<str>>,
+        filters: impl Iterator<Item = Box<str>>,
     ) {
         for filter in filters {
-            self.tell_unsubscribe(cx, session, filter, None);
+            self.tell_unsubscribe(cx, session, filter.into(), None);
         }
     }
 
@@ -423,24 +423,13 @@ impl Shard {
         let new = Subscriber { who, subscription };
         match codec::topic::split_shared(&filter) {
             Some(Ok((_, plain))) => {
-                let share = filter.clone();
                 if let Some(entry) = self.index.entry(plain.as_bytes(), Subscribers::default) {
-                    let at = entry.groups.iter().position(|group| group.share == share);
-                    let group = match at {
-                        Some(at) => entry.groups.get_mut(at),
-                        None => {
-                            entry.groups.push(Group { share, members: Vec::new(), next: 0 });
-                            entry.groups.last_mut()
-                        }
-                    };
-                    if let Some(group) = group {
-                        Subscribers::put(&mut group.members, new);
-                    }
+                    entry.put_shared(filter.clone(), new);
                 }
             }
             _ => {
                 if let Some(entry) = self.index.entry(filter.as_bytes(), Subscribers::default) {
-                    Subscribers::put(&mut entry.plain, new);
+                    entry.put(new);
                 }
             }
         }
@@ -468,12 +457,9 @@ impl Shard {
         };
         if let Some(entry) = self.index.get_mut(plain.as_bytes()) {
             if shared {
-                entry.groups.iter_mut().filter(|group| group.share == filter).for_each(|group| {
-                    Subscribers::remove(&mut group.members, who);
-                });
-                entry.groups.retain(|group| !group.members.is_empty());
+                entry.remove_shared(&filter, who);
             } else {
-                Subscribers::remove(&mut entry.plain, who);
+                entry.remove(who);
             }
             if entry.is_empty() {
                 self.index.remove(plain.as_bytes());

@@ -1,10 +1,13 @@
 //! Deadlines.
 
+use core::hash::{Hash, Hasher};
+
 use codec::ReasonCode;
 
 use super::{
     Cx, Shard,
     conn::{Phase, paused},
+    ordered::{At, Ordered},
     table::SessionId,
 };
 use crate::{Answer, Cause, ConnId, Ticket, Time};
@@ -22,12 +25,99 @@ pub(super) enum Timer {
     Answer(Ticket),
 }
 
+/// What each deadline is for, in the order of the deadlines. A million are no more than that many
+/// times 16 bytes if they come in rising order, as most do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Timers {
+    entries: Ordered<Entry>,
+}
+
+impl Timers {
+    pub(super) const fn new() -> Self {
+        Self { entries: Ordered::new() }
+    }
+
+    pub(super) fn first(&self) -> Option<(Time, Timer)> {
+        self.entries.get(At::FIRST).map(|entry| entry.unpack())
+    }
+
+    pub(super) fn insert(&mut self, timer: (Time, Timer)) {
+        let entry = Entry::pack(timer);
+        if let Err(at) = self.entries.find(|present| present.cmp(&entry)) {
+            self.entries.insert(at, entry);
+        }
+    }
+
+    pub(super) fn remove(&mut self, timer: (Time, Timer)) {
+        let entry = Entry::pack(timer);
+        if let Ok(at) = self.entries.find(|present| present.cmp(&entry)) {
+            self.entries.remove(at);
+        }
+    }
+
+    pub(super) fn contains(&self, timer: (Time, Timer)) -> bool {
+        let entry = Entry::pack(timer);
+        self.entries.find(|present| present.cmp(&entry)).is_ok()
+    }
+
+    #[cfg(test)]
+    pub(super) fn clear(&mut self) {
+        self.entries = Ordered::new();
+    }
+}
+
+/// A deadline in two words, which are in the order of time, kind and name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    /// Milliseconds, and in the lowest bits the kind.
+    when: u64,
+    who: u64,
+}
+
+const KIND_BITS: u32 = 2;
+
+/// What is a hundred million years away never comes.
+const LAST_MS: u64 = u64::MAX >> KIND_BITS;
+
+impl Entry {
+    fn pack((time, timer): (Time, Timer)) -> Self {
+        let pair = |slot: u32, user: u32| (u64::from(slot) << 32) | u64::from(user);
+        let (kind, who) = match timer {
+            Timer::Conn(id) => (0, pair(id.slot, id.epoch)),
+            Timer::Will(id) => (1, pair(id.slot, id.generation)),
+            Timer::Session(id) => (2, pair(id.slot, id.generation)),
+            Timer::Answer(ticket) => (3, ticket.0),
+        };
+        Self { when: (time.0.min(LAST_MS) << KIND_BITS) | kind, who }
+    }
+
+    fn unpack(self) -> (Time, Timer) {
+        let ms = self.when >> KIND_BITS;
+        let time = if ms == LAST_MS { Time::NEVER } else { Time(ms) };
+        let (slot, user) = ((self.who >> 32) as u32, self.who as u32);
+        let timer = match self.when & 3 {
+            0 => Timer::Conn(ConnId { slot, epoch: user }),
+            1 => Timer::Will(SessionId { slot, generation: user }),
+            2 => Timer::Session(SessionId { slot, generation: user }),
+            _ => Timer::Answer(Ticket(self.who)),
+        };
+        (time, timer)
+    }
+}
+
+/// As what it stands for, which model checkers see by its distance from the present.
+impl Hash for Entry {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.unpack().hash(state);
+    }
+}
+
 impl Shard {
     /// Sets the one timer of a connection, or takes it away.
     pub(super) fn arm(&mut self, id: ConnId, deadline: Option<Time>) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         if let Some(old) = core::mem::replace(&mut conn.deadline, deadline) {
-            self.timers.remove(&(old, Timer::Conn(id)));
+            self.timers.remove((old, Timer::Conn(id)));
         }
         if let Some(new) = deadline {
             self.timers.insert((new, Timer::Conn(id)));
@@ -36,10 +126,10 @@ impl Shard {
 
     pub(super) fn on_tick(&mut self, cx: &mut Cx<'_>) {
         self.expire_retained(cx);
-        while let Some((time, timer)) = self.timers.first().copied()
+        while let Some((time, timer)) = self.timers.first()
             && time <= cx.now
         {
-            self.timers.pop_first();
+            self.timers.remove((time, timer));
             match timer {
                 Timer::Conn(id) => self.on_conn_deadline(cx, id),
                 Timer::Will(id) => self.on_will_due(cx, id, time),
@@ -66,16 +156,13 @@ impl Shard {
         //= [U5-3.1.4-a]
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.deadline = None;
-        match conn.phase {
-            Phase::Opened => self.close(cx, id, Cause::ConnectTimeout),
+        match &conn.phase {
+            Phase::Opened(_) => self.close(cx, id, Cause::ConnectTimeout),
             // While an answer is awaited, its own timer decides.
-            Phase::Authenticating { ticket: Some(_), .. } => {}
-            Phase::Authenticating { ticket: None, .. } => {
-                self.refuse_connect(cx, id, ReasonCode::NotAuthorized);
-            }
+            Phase::Authenticating(pending) if pending.ticket.is_some() => {}
+            Phase::Authenticating(_) => self.refuse_connect(cx, id, ReasonCode::NotAuthorized),
             Phase::Connected(_) => {
-                let ends = [conn.authority_ends, conn.reauth_ends()];
-                if ends.into_iter().flatten().any(|end| end <= cx.now) {
+                if conn.authority_ends().is_some_and(|end| end <= cx.now) {
                     return self.refuse(cx, id, ReasonCode::NotAuthorized);
                 }
                 // A client that we do not read from cannot be heard; one that does not read what
@@ -83,8 +170,7 @@ impl Shard {
                 if conn.paused & !paused::CREDIT != 0 {
                     conn.heard = cx.now;
                 }
-                let silent = conn.silence_ms > 0 && cx.now.since_ms(conn.heard) >= conn.silence_ms;
-                if silent {
+                if conn.silent_at().is_some_and(|at| at <= cx.now) {
                     //= [MQTT-3.1.2-22]
                     let reason = ReasonCode::KeepAliveTimeout;
                     return self.disconnect(cx, id, reason, Cause::KeepAliveTimeout);
@@ -98,9 +184,7 @@ impl Shard {
     /// when it fires, so that a busy client costs nothing.
     pub(super) fn rearm(&mut self, cx: &Cx<'_>, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
-        let silent = (conn.silence_ms > 0).then(|| conn.heard.plus_ms(conn.silence_ms));
-        let deadline =
-            [silent, conn.authority_ends, conn.reauth_ends()].into_iter().flatten().min();
+        let deadline = [conn.silent_at(), conn.authority_ends()].into_iter().flatten().min();
         // A deadline in the past would fire for ever.
         self.arm(id, deadline.map(|deadline| deadline.max(cx.now.plus_ms(1))));
     }
@@ -110,5 +194,44 @@ impl Shard {
         if due == Some(time) && !seeded!(LosesDueWill) {
             self.publish_will(cx, id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_words_keep_order_and_meaning() {
+        let ids = [(0, 0), (0, 1), (0, u32::MAX), (1, 0), (u32::MAX, u32::MAX)];
+        let mut timers = alloc::vec::Vec::new();
+        for ms in [0, 1, 1 << 40, LAST_MS - 1, u64::MAX] {
+            for (slot, user) in ids {
+                let session = SessionId { slot, generation: user };
+                let conn = ConnId { slot, epoch: user };
+                let ticket = Ticket(u64::from(slot) << 32 | u64::from(user));
+                let kinds = [
+                    Timer::Conn(conn),
+                    Timer::Will(session),
+                    Timer::Session(session),
+                    Timer::Answer(ticket),
+                ];
+                timers.extend(kinds.map(|kind| (Time(ms), kind)));
+            }
+        }
+        timers.sort_unstable();
+        let entries: alloc::vec::Vec<_> = timers.iter().copied().map(Entry::pack).collect();
+        assert!(entries.is_sorted_by(|a, b| a < b));
+        assert!(entries.iter().map(|entry| entry.unpack()).eq(timers.iter().copied()));
+        let mut set = Timers::new();
+        timers.iter().rev().for_each(|timer| set.insert(*timer));
+        for timer in timers {
+            assert_eq!(set.first(), Some(timer));
+            assert!(set.contains(timer));
+            set.insert(timer);
+            set.remove(timer);
+            assert!(!set.contains(timer));
+        }
+        assert_eq!((set.first(), &set), (None, &Timers::new()));
     }
 }

@@ -2,109 +2,13 @@
 //!
 //! Nothing here is recursive: a filter of thousands of levels costs memory, never stack.
 
-use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+mod node;
 
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+
+use self::node::{Children, Index, Name, Node, ROOT, Spot};
 use super::memo::{Memo, TopicMemo};
-
-type Index = u32;
-const ROOT: Index = 0;
-
-/// The literal levels below a node. Most nodes have one, for which a map would cost ten times the
-/// memory.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Children {
-    None,
-    One(Box<[u8]>, Index),
-    Many(BTreeMap<Box<[u8]>, Index>),
-}
-
-impl Children {
-    fn get(&self, level: &[u8]) -> Option<Index> {
-        match self {
-            Self::One(name, index) if **name == *level => Some(*index),
-            Self::Many(map) => map.get(level).copied(),
-            _ => None,
-        }
-    }
-
-    fn insert(&mut self, level: &[u8], index: Index) {
-        match core::mem::replace(self, Self::None) {
-            Self::None => *self = Self::One(level.into(), index),
-            Self::One(name, first) => {
-                *self = Self::Many(BTreeMap::from([(name, first), (level.into(), index)]));
-            }
-            Self::Many(mut map) => {
-                map.insert(level.into(), index);
-                *self = Self::Many(map);
-            }
-        }
-    }
-
-    fn remove(&mut self, level: &[u8]) {
-        match self {
-            Self::Many(map) => {
-                map.remove(level);
-                if map.len() <= 1 {
-                    *self = match map.pop_first() {
-                        Some((name, index)) => Self::One(name, index),
-                        None => Self::None,
-                    };
-                }
-            }
-            Self::One(name, _) if **name == *level => *self = Self::None,
-            _ => {}
-        }
-    }
-
-    /// The children in descending order, as a stack wants them.
-    fn descending(&self) -> impl Iterator<Item = (&[u8], Index)> {
-        let (one, many) = match self {
-            Self::None => (None, None),
-            Self::One(name, index) => (Some((&**name, *index)), None),
-            Self::Many(map) => (None, Some(map)),
-        };
-        let many = many.into_iter().flat_map(|map| map.iter().rev());
-        one.into_iter().chain(many.map(|(name, index)| (&**name, *index)))
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Node<V> {
-    parent: Index,
-    level: Box<[u8]>,
-    children: Children,
-    plus: Option<Index>,
-    hash: Option<Index>,
-    value: Option<Box<V>>,
-}
-
-impl<V> Node<V> {
-    fn new(parent: Index, level: &[u8]) -> Self {
-        Self {
-            parent,
-            level: level.into(),
-            children: Children::None,
-            plus: None,
-            hash: None,
-            value: None,
-        }
-    }
-
-    fn child(&self, level: &[u8]) -> Option<Index> {
-        match level {
-            b"+" => self.plus,
-            b"#" => self.hash,
-            _ => self.children.get(level),
-        }
-    }
-
-    fn is_bare(&self) -> bool {
-        self.value.is_none()
-            && matches!(self.children, Children::None)
-            && self.plus.is_none()
-            && self.hash.is_none()
-    }
-}
 
 /// Values at paths of levels separated by `/`; `+` and `#` are levels like others to
 /// [`Tree::entry`] and wildcards to the two searches.
@@ -127,18 +31,21 @@ fn split(path: &[u8]) -> (&[u8], Option<&[u8]>) {
 }
 
 impl<V> Tree<V> {
+    /// What a node takes in memory, one without a value too.
+    pub(super) const NODE_BYTES: usize = size_of::<Option<Node<V>>>();
+
     pub(super) fn new() -> Self {
         let nodes = Vec::from([Some(Node::new(ROOT, &[]))]);
         Self { nodes, free: Vec::new(), memo: Memo::default() }
     }
 
     pub(super) fn get(&self, path: &[u8]) -> Option<&V> {
-        self.node(self.find(path)?)?.value.as_deref()
+        self.node(self.find(path)?)?.value()
     }
 
     pub(super) fn get_mut(&mut self, path: &[u8]) -> Option<&mut V> {
         let index = self.find(path)?;
-        self.node_mut(index)?.value.as_deref_mut()
+        self.node_mut(index)?.value_mut()
     }
 
     /// The value at a path, made by `make` if there is none.
@@ -148,33 +55,34 @@ impl<V> Tree<V> {
         while let Some(path) = rest {
             let (level, after) = split(path);
             rest = after;
-            at = match self.node(at)?.child(level) {
-                Some(child) => child,
-                None => self.add(at, level),
+            at = match self.child(self.node(at)?.children(), level) {
+                Ok(child) => child,
+                Err(spot) => self.add(at, level, spot),
             };
         }
-        if self.node(at)?.value.is_none() {
+        if self.value(at).is_none() {
             self.memo.0.clear();
+            self.node_mut(at)?.put(make());
         }
-        Some(self.node_mut(at)?.value.get_or_insert_with(|| Box::new(make())))
+        self.node_mut(at)?.value_mut()
     }
 
     /// Removes the value at a path, and the nodes that only led to it: the tree is then equal in
     /// what it answers to one that never held the value.
-    pub(super) fn remove(&mut self, path: &[u8]) -> Option<Box<V>> {
+    pub(super) fn remove(&mut self, path: &[u8]) -> Option<V> {
         let mut at = self.find(path)?;
-        let value = self.node_mut(at)?.value.take()?;
+        let value = self.node_mut(at)?.take()?;
         self.memo.0.clear();
         while at != ROOT && self.node(at).is_some_and(Node::is_bare) {
-            let node = self.nodes.get_mut(at as usize)?.take()?;
+            let node = self.node(at)?;
+            let parent = node.parent;
+            let children = self.node(parent)?.children();
+            let name = node.level().name();
+            let spot = children.spot(at, |child| self.compare(child, &name));
+            self.node_mut(parent)?.edit_children(|children| children.remove(spot));
+            *self.nodes.get_mut(at as usize)? = None;
             self.free.push(at);
-            let parent = self.node_mut(node.parent)?;
-            match &*node.level {
-                b"+" => parent.plus = None,
-                b"#" => parent.hash = None,
-                level => parent.children.remove(level),
-            }
-            at = node.parent;
+            at = parent;
         }
         Some(value)
     }
@@ -217,20 +125,22 @@ impl<V> Tree<V> {
             let Some(node) = self.node(at) else { continue };
             let wild = !(dollar && at == ROOT);
             // `a/#` matches `a` itself too.
-            if wild && let Some(hash) = node.hash.filter(|hash| self.value(*hash).is_some()) {
+            let children = node.children();
+            let (plus, hash) = if wild { children.wild() } else { (None, None) };
+            if let Some(hash) = hash.filter(|hash| self.value(*hash).is_some()) {
                 visit(hash);
             }
             let Some(rest) = rest else {
-                if node.value.is_some() {
+                if node.value().is_some() {
                     visit(at);
                 }
                 continue;
             };
             let (level, after) = split(rest);
-            if wild && let Some(plus) = node.plus {
+            if let Some(plus) = plus {
                 stack.push((plus, after));
             }
-            next = node.children.get(level).map(|child| (child, after));
+            next = self.named(children, level).ok().map(|child| (child, after));
         }
     }
 
@@ -240,34 +150,33 @@ impl<V> Tree<V> {
         while let Some((at, rest)) = stack.pop() {
             let Some(node) = self.node(at) else { continue };
             let Some(rest) = rest else {
-                if let Some(value) = &node.value {
-                    visit(value);
-                }
+                node.value().into_iter().for_each(&mut visit);
                 continue;
             };
             let (level, after) = split(rest);
             // [MQTT-4.7.2-1]
-            let visible = |name: &[u8]| !(at == ROOT && name.first() == Some(&b'$'));
+            let visible = |child: &Index| !(at == ROOT && self.is_own(*child));
             match level {
                 b"#" => {
-                    if let Some(value) = &node.value {
-                        visit(value);
-                    }
-                    let below = node.children.descending().filter(|(name, _)| visible(name));
-                    stack.extend(below.map(|(_, child)| (child, Some(rest))));
+                    node.value().into_iter().for_each(&mut visit);
+                    let below = node.children().descending().filter(visible);
+                    stack.extend(below.map(|child| (child, Some(rest))));
                 }
                 b"+" => {
-                    let below = node.children.descending().filter(|(name, _)| visible(name));
-                    stack.extend(below.map(|(_, child)| (child, after)));
+                    let below = node.children().descending().filter(visible);
+                    stack.extend(below.map(|child| (child, after)));
                 }
-                _ => stack.extend(node.children.get(level).map(|child| (child, after))),
+                _ => {
+                    let child = self.named(node.children(), level).ok();
+                    stack.extend(child.map(|child| (child, after)));
+                }
             }
         }
     }
 
     /// Visits every value, in no particular order.
     pub(super) fn each<'a>(&'a self, visit: impl FnMut(&'a V)) {
-        self.nodes.iter().flatten().filter_map(|node| node.value.as_deref()).for_each(visit);
+        self.nodes.iter().flatten().filter_map(Node::value).for_each(visit);
     }
 
     fn find(&self, path: &[u8]) -> Option<Index> {
@@ -275,13 +184,41 @@ impl<V> Tree<V> {
         let mut rest = Some(path);
         while let Some(path) = rest {
             let (level, after) = split(path);
-            at = self.node(at)?.child(level)?;
+            at = self.child(self.node(at)?.children(), level).ok()?;
             rest = after;
         }
         Some(at)
     }
 
-    fn add(&mut self, parent: Index, level: &[u8]) -> Index {
+    /// The child of this name, wildcards included; the error says where it would be.
+    fn child(&self, children: &Children, level: &[u8]) -> Result<Index, Spot> {
+        match level {
+            b"+" => children.wild().0.ok_or(Spot::Plus),
+            b"#" => children.wild().1.ok_or(Spot::Hash),
+            _ => self.named(children, level),
+        }
+    }
+
+    #[inline]
+    fn named(&self, children: &Children, level: &[u8]) -> Result<Index, Spot> {
+        if !children.has_named() {
+            return Err(Spot::FIRST);
+        }
+        let name = Name::new(level);
+        children.find(|child| self.compare(child, &name))
+    }
+
+    #[inline]
+    fn compare(&self, child: Index, name: &Name<'_>) -> Ordering {
+        self.node(child).map_or(Ordering::Less, |node| node.level().compare(name))
+    }
+
+    /// Whether a level is one of the broker's own.
+    fn is_own(&self, index: Index) -> bool {
+        self.node(index).is_some_and(|node| node.level().is_own())
+    }
+
+    fn add(&mut self, parent: Index, level: &[u8], spot: Spot) -> Index {
         let node = Some(Node::new(parent, level));
         let index = match self.free.pop() {
             Some(index) => {
@@ -296,19 +233,17 @@ impl<V> Tree<V> {
             }
         };
         if let Some(parent) = self.node_mut(parent) {
-            match level {
-                b"+" => parent.plus = Some(index),
-                b"#" => parent.hash = Some(index),
-                _ => parent.children.insert(level, index),
-            }
+            parent.edit_children(|children| children.add(spot, index));
         }
         index
     }
 
+    #[inline]
     fn value(&self, index: Index) -> Option<&V> {
-        self.node(index)?.value.as_deref()
+        self.node(index)?.value()
     }
 
+    #[inline]
     fn node(&self, index: Index) -> Option<&Node<V>> {
         self.nodes.get(index as usize)?.as_ref()
     }
@@ -392,12 +327,59 @@ mod tests {
     fn removing_leaves_no_nodes_behind() {
         let mut tree = tree(&["a/+/c", "a/b", "a/#", "a"]);
         for path in ["a/#", "a/+/c", "a", "a/b"] {
-            assert_eq!(tree.remove(path.as_bytes()).as_deref().map(String::as_str), Some(path));
+            assert_eq!(tree.remove(path.as_bytes()).as_deref(), Some(path));
             assert_eq!(tree.get(path.as_bytes()), None);
             assert!(tree.remove(path.as_bytes()).is_none());
         }
         assert_eq!(tree.nodes.iter().flatten().count(), 1);
         assert!(tree.nodes[0].as_ref().is_some_and(Node::is_bare));
+    }
+
+    /// Levels of all lengths around what fits in a node, many of them below one parent.
+    #[test]
+    fn children_without_number_are_found_and_visited_in_order() {
+        let name = |number: u32| format!("{}{:04}", "x".repeat(number as usize % 14), number);
+        let scattered: Vec<u32> = (0..2000).map(|number| number * 7919 % 2003).collect();
+        let mut tree = tree(&["p/+/z", "p/#"]);
+        let mut names = alloc::collections::BTreeSet::new();
+        for (step, number) in scattered.iter().enumerate() {
+            names.insert(format!("p/{}", name(*number)));
+            let path = format!("p/{}", name(*number));
+            tree.entry(path.as_bytes(), || path.clone());
+            if step % 3 == 0 {
+                let path = format!("p/{}", name(scattered[step / 2]));
+                let known = names.remove(&path);
+                assert_eq!(tree.remove(path.as_bytes()).is_some(), known, "{path}");
+            }
+        }
+        let mut found = vec![];
+        tree.matched_by(b"p/+", |value| found.push(value.clone()));
+        assert!(found.iter().eq(&names), "what a wildcard finds is in order");
+        for number in &scattered {
+            let path = format!("p/{}", name(*number));
+            assert_eq!(tree.get(path.as_bytes()).is_some(), names.contains(&path), "{path}");
+            tree.remove(path.as_bytes());
+        }
+        assert_eq!(tree.nodes.iter().flatten().count(), 5, "`p`, its wildcards and the root");
+        assert_eq!(matching(&mut tree, "p/a/z"), ["p/#", "p/+/z"]);
+    }
+
+    #[test]
+    fn a_node_has_children_and_a_value_in_any_order() {
+        let paths = ["a", "a/b", "a/+", "a/#", "a/c"];
+        for first in 0..paths.len() {
+            let mut turned = paths;
+            turned.rotate_left(first);
+            let mut tree = tree(&turned);
+            for (at, path) in turned.iter().enumerate() {
+                let left = &turned[at..];
+                for path in paths {
+                    assert_eq!(tree.get(path.as_bytes()).is_some(), left.contains(&path));
+                }
+                assert_eq!(tree.remove(path.as_bytes()).as_deref(), Some(*path));
+            }
+            assert_eq!(tree.nodes.iter().flatten().count(), 1);
+        }
     }
 
     #[test]
