@@ -112,6 +112,9 @@ impl Hash for Entry {
     }
 }
 
+/// Deadlines that are worked off in one call.
+const TIMERS_PER_CALL: u32 = 10_000;
+
 impl Shard {
     /// Sets the one timer of a connection, or takes it away.
     pub(super) fn arm(&mut self, id: ConnId, deadline: Option<Time>) {
@@ -124,32 +127,41 @@ impl Shard {
         }
     }
 
+    /// Works off what is due, as far as one call goes: when a network is cut, everybody's time is up at
+    /// once. What is left makes [`Shard::next_timeout`] ask for another call.
     pub(super) fn on_tick(&mut self, cx: &mut Cx<'_>) {
-        self.expire_retained(cx);
-        while let Some((time, timer)) = self.timers.first()
-            && time <= cx.now
-        {
-            self.timers.remove((time, timer));
-            match timer {
-                Timer::Conn(id) => self.on_conn_deadline(cx, id),
-                Timer::Will(id) => self.on_will_due(cx, id, time),
-                Timer::Session(id) => self.on_session_end(cx, id, time),
-                //= an unanswered question is a refusal
-                Timer::Answer(ticket) => {
-                    let reason = ReasonCode::ServerUnavailable;
-                    self.on_answer(cx, ticket, Answer::Refuse { reason });
-                }
+        for _ in 0..TIMERS_PER_CALL {
+            if !self.expire_retained(cx) && !self.fire_timer(cx) {
+                return;
             }
         }
     }
 
-    /// Removes retained messages that nobody asked for in time [MQTT-3.3.2-5].
-    fn expire_retained(&mut self, cx: &mut Cx<'_>) {
-        while self.retained_expiry.first().is_some_and(|(time, _)| *time <= cx.now)
-            && let Some((_, topic)) = self.retained_expiry.pop_first()
-        {
+    /// Removes a retained message that nobody asked for in time [MQTT-3.3.2-5]; false if there is none.
+    fn expire_retained(&mut self, cx: &mut Cx<'_>) -> bool {
+        let is_due = self.retained_expiry.first().is_some_and(|(time, _)| *time <= cx.now);
+        if is_due && let Some((_, topic)) = self.retained_expiry.pop_first() {
             self.remove_retained(cx, &topic);
         }
+        is_due
+    }
+
+    fn fire_timer(&mut self, cx: &mut Cx<'_>) -> bool {
+        let Some((time, timer)) = self.timers.first().filter(|(time, _)| *time <= cx.now) else {
+            return false;
+        };
+        self.timers.remove((time, timer));
+        match timer {
+            Timer::Conn(id) => self.on_conn_deadline(cx, id),
+            Timer::Will(id) => self.on_will_due(cx, id, time),
+            Timer::Session(id) => self.on_session_end(cx, id, time),
+            //= an unanswered question is a refusal
+            Timer::Answer(ticket) => {
+                let reason = ReasonCode::ServerUnavailable;
+                self.on_answer(cx, ticket, Answer::Refuse { reason });
+            }
+        }
+        true
     }
 
     fn on_conn_deadline(&mut self, cx: &mut Cx<'_>, id: ConnId) {
