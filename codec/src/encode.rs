@@ -173,13 +173,31 @@ fn first_byte_of_publish(flags: u8) -> u8 {
     ((PacketType::Publish as u8) << 4) | (flags & mask)
 }
 
-/// Appends a PUBLISH whose body lies in one piece: QoS 0 before 5.0, as most messages are.
+/// Appends a PUBLISH without properties, as most messages are: topic with its length, and payload.
 #[inline]
-pub(crate) fn put_plain_publish(flags: u8, body: &[u8], out: &mut Vec<u8>) {
-    out.reserve(wire::sum(&[5, body.len()]));
+pub(crate) fn put_plain_publish(
+    version: ProtocolVersion,
+    flags: u8,
+    packet_id: u16,
+    (topic_field, payload): (&[u8], &[u8]),
+    out: &mut Vec<u8>,
+) {
+    let has_packet_id = flags & 0b0110 != 0;
+    let id_len = if has_packet_id { 2 } else { 0 };
+    let properties_len = usize::from(version.is_v5());
+    let body_len = wire::sum(&[topic_field.len(), id_len, properties_len, payload.len()]);
+    out.reserve(body_len.saturating_add(5));
     out.push(first_byte_of_publish(flags));
-    wire::put_variable(body.len(), out);
-    out.extend_from_slice(body);
+    wire::put_variable(body_len, out);
+    out.extend_from_slice(topic_field);
+    if has_packet_id {
+        out.extend_from_slice(&packet_id.to_be_bytes());
+    }
+    if version.is_v5() {
+        // The length of no properties.
+        out.push(0);
+    }
+    out.extend_from_slice(payload);
 }
 
 /// The parts of a PUBLISH on its way to one receiver.

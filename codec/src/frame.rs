@@ -215,11 +215,10 @@ impl Frame {
 
     /// Appends the whole packet to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        if let Self::Publish { message, version, flags, .. } = self
-            && flags & 0b0110 == 0
-            && let Some(body) = message.plain_body(*version)
+        if let Self::Publish { message, version, flags, packet_id, .. } = self
+            && let Some(parts) = message.plain_parts()
         {
-            return encode::put_plain_publish(*flags, body, out);
+            return encode::put_plain_publish(*version, *flags, *packet_id, parts, out);
         }
         self.encode_head(out);
         out.extend_from_slice(self.payload());
@@ -285,12 +284,13 @@ mod tests {
     }
 
     #[test]
-    fn a_publish_in_one_piece_is_the_same() {
+    fn a_publish_without_properties_is_the_same() {
         for (version, qos) in [
             (ProtocolVersion::V31, QoS::AtMostOnce),
             (ProtocolVersion::V311, QoS::AtMostOnce),
             (ProtocolVersion::V311, QoS::ExactlyOnce),
             (ProtocolVersion::V5, QoS::AtMostOnce),
+            (ProtocolVersion::V5, QoS::AtLeastOnce),
         ] {
             for payload in [0, 1, 121, 122, 20_000] {
                 let payload = vec![b'p'; payload];

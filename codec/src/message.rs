@@ -140,12 +140,13 @@ impl Message {
         self.0.get(wire::sum(&[HEADER_LEN, topic_len, properties_len])..).unwrap_or(&[])
     }
 
-    /// What follows the fixed header of a PUBLISH without Packet Identifier, if that lies in one piece:
-    /// before 5.0 nothing stands between topic and payload.
+    /// Topic length and topic, as a PUBLISH begins, and the payload, if there are no properties.
     #[inline]
-    pub(crate) fn plain_body(&self, version: ProtocolVersion) -> Option<&[u8]> {
-        let is_plain = !version.is_v5() && self.lengths().1 == 0;
-        self.0.get(HEADER_LEN.saturating_sub(2)..).filter(|_| is_plain)
+    pub(crate) fn plain_parts(&self) -> Option<(&[u8], &[u8])> {
+        let (topic_len, properties_len) = self.lengths();
+        let parts = self.0.get(HEADER_LEN.saturating_sub(2)..)?;
+        let parts = parts.split_at_checked(topic_len.saturating_add(2))?;
+        (properties_len == 0).then_some(parts)
     }
 
     /// The Remaining Length of a PUBLISH that adds at most a Packet Identifier to the message.

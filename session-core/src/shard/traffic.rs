@@ -138,7 +138,8 @@ impl Traffic {
     }
 
     fn is_idle(&self) -> bool {
-        self.exchanges.is_empty() && self.queue.is_empty() && *self == *IDLE
+        let nothing_waits = self.queue.is_empty() && self.queue_qos0.is_empty();
+        nothing_waits && self.exchanges.is_empty() && *self == *IDLE
     }
 
     /// Keeps no more room than a few messages need.

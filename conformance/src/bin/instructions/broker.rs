@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use codec::{Framer, Role};
+use codec::{Frame, Framer, Role};
 use session_core::{
     ConnId, Effect, Effects, Input, Origin, Shard, ShardConfig, ShardId, ShardMap, ShardMsg, Time,
     Transport,
@@ -121,21 +121,30 @@ impl Broker {
     }
 
     fn carry_out(&mut self, from: ShardId) {
-        for effect in self.effects.drain(..).flat_map(Effect::each) {
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
             match effect {
-                Effect::Send { conn, frame } => {
-                    let number = conn.slot as usize;
-                    let link = &mut self.links[number];
-                    if link.sent == link.out.len() {
-                        self.written.push(number);
+                Effect::Send { conn, frame } => self.write(conn, &frame),
+                Effect::SendMany(crowd) => {
+                    for (conn, packet_id) in crowd.conns {
+                        self.write(conn, &crowd.frame.with_packet_id(packet_id));
                     }
-                    frame.encode(&mut link.out);
                 }
                 Effect::Tell { to, msg } => self.mail.push_back((from, to, msg)),
                 Effect::Note(_) => {}
                 other => panic!("no scenario is about {other:?}"),
             }
         }
+        self.effects = effects;
+    }
+
+    fn write(&mut self, conn: ConnId, frame: &Frame) {
+        let number = conn.slot as usize;
+        let link = &mut self.links[number];
+        if link.sent == link.out.len() {
+            self.written.push(number);
+        }
+        frame.encode(&mut link.out);
     }
 
     /// Lets shards hear each other, do what they put off, and learn what the sockets took.
