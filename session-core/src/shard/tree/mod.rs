@@ -18,6 +18,47 @@ pub(super) struct Tree<V> {
     free: Vec<Index>,
     /// The nodes whose values match topics that were looked up lately.
     memo: Memo<TopicMemo>,
+    room: Memo<Room>,
+}
+
+/// Room for one search, so that none asks for memory.
+#[derive(Clone, Debug, Default)]
+struct Room {
+    /// Nodes to look at, each with the number of the level that is looked for below it.
+    stack: Vec<(Index, usize)>,
+    found: Vec<Index>,
+}
+
+/// Most names have fewer levels.
+const FEW: usize = 8;
+
+/// The levels of a Topic Name, split once: a search that meets wildcards comes to each several times.
+struct Levels<'a> {
+    first: [Name<'a>; FEW],
+    others: Vec<Name<'a>>,
+    count: usize,
+}
+
+impl<'a> Levels<'a> {
+    fn of(name: &'a [u8]) -> Self {
+        let mut levels = Self { first: [Name::EMPTY; FEW], others: Vec::new(), count: 0 };
+        for level in name.split(|byte| *byte == b'/').map(Name::new) {
+            match levels.first.get_mut(levels.count) {
+                Some(place) => *place = level,
+                None => levels.others.push(level),
+            }
+            levels.count = levels.count.saturating_add(1);
+        }
+        levels
+    }
+
+    #[inline]
+    fn get(&self, level: usize) -> Option<&Name<'a>> {
+        if level >= self.count {
+            return None;
+        }
+        self.first.get(level).or_else(|| self.others.get(level.checked_sub(FEW)?))
+    }
 }
 
 /// Splits off the first level: the level, and what follows its `/` if there is one.
@@ -36,7 +77,7 @@ impl<V> Tree<V> {
 
     pub(super) fn new() -> Self {
         let nodes = Vec::from([Some(Node::new(ROOT, &[]))]);
-        Self { nodes, free: Vec::new(), memo: Memo::default() }
+        Self { nodes, free: Vec::new(), memo: Memo::default(), room: Memo::default() }
     }
 
     pub(super) fn get(&self, path: &[u8]) -> Option<&V> {
@@ -90,57 +131,54 @@ impl<V> Tree<V> {
     /// Visits the value of every filter in the tree that matches a Topic Name, which is remembered for
     /// the next time.
     #[inline]
-    pub(super) fn matching<'a>(&'a mut self, name: &[u8], mut visit: impl FnMut(&'a V)) {
-        if self.memo.0.get(name).is_none() {
-            let mut found = Vec::new();
-            self.search(name, |index| found.push(index));
-            self.memo.0.put(name, &found);
-            let this = &*self;
-            return found.into_iter().filter_map(|index| this.value(index)).for_each(visit);
-        }
-        let this = &*self;
-        for index in this.memo.0.get(name).unwrap_or_default() {
-            if let Some(value) = this.value(*index) {
-                visit(value);
-            }
-        }
+    pub(super) fn matching(&mut self, name: &[u8], visit: impl FnMut(&V)) {
+        let Some(known) = self.memo.0.get(name) else { return self.find_matching(name, visit) };
+        known.iter().filter_map(|index| self.value(*index)).for_each(visit);
+    }
+
+    fn find_matching(&mut self, name: &[u8], visit: impl FnMut(&V)) {
+        let mut room = core::mem::take(&mut self.room.0);
+        self.search(name, &mut room);
+        self.memo.0.put(name, &room.found);
+        room.found.iter().filter_map(|index| self.value(*index)).for_each(visit);
+        room.found.clear();
+        self.room.0 = room;
     }
 
     /// Whether what is remembered is what a search finds.
     pub(super) fn remembers_well(&self) -> bool {
         self.memo.0.iter().all(|(name, known)| {
-            let mut found = Vec::new();
-            self.search(name, |index| found.push(index));
-            found == known
+            let mut room = Room::default();
+            self.search(name, &mut room);
+            room.found == known
         })
     }
 
-    /// Visits the node of every filter in the tree that has a value and matches a Topic Name.
-    fn search(&self, name: &[u8], mut visit: impl FnMut(Index)) {
-        let mut stack: Vec<(Index, Option<&[u8]>)> = Vec::new();
-        let mut next = Some((ROOT, Some(name)));
+    /// Finds the node of every filter in the tree that has a value and matches a Topic Name.
+    fn search(&self, name: &[u8], room: &mut Room) {
+        let levels = Levels::of(name);
+        let mut next = Some((ROOT, 0));
         // [MQTT-4.7.2-1]: a wildcard in the first level does not match a name that begins with $.
         let dollar = name.first() == Some(&b'$');
-        while let Some((at, rest)) = next.take().or_else(|| stack.pop()) {
+        while let Some((at, level)) = next.take().or_else(|| room.stack.pop()) {
             let Some(node) = self.node(at) else { continue };
-            let wild = !(dollar && at == ROOT);
-            // `a/#` matches `a` itself too.
             let children = node.children();
+            let wild = !(dollar && at == ROOT);
             let (plus, hash) = if wild { children.wild() } else { (None, None) };
-            if let Some(hash) = hash.filter(|hash| self.value(*hash).is_some()) {
-                visit(hash);
-            }
-            let Some(rest) = rest else {
+            // `a/#` matches `a` itself too.
+            room.found.extend(hash.filter(|hash| self.value(*hash).is_some()));
+            let Some(name) = levels.get(level) else {
                 if node.value().is_some() {
-                    visit(at);
+                    room.found.push(at);
                 }
                 continue;
             };
-            let (level, after) = split(rest);
-            if let Some(plus) = plus {
-                stack.push((plus, after));
+            let below = level.saturating_add(1);
+            room.stack.extend(plus.map(|plus| (plus, below)));
+            if children.has_named() {
+                let child = children.find(|child| self.compare(child, name));
+                next = child.ok().map(|child| (child, below));
             }
-            next = self.named(children, level).ok().map(|child| (child, after));
         }
     }
 

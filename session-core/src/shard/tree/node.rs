@@ -40,6 +40,8 @@ pub(super) struct Name<'a> {
 }
 
 impl<'a> Name<'a> {
+    pub(super) const EMPTY: Self = Self { key: (0, 0), long: None };
+
     #[inline]
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         let (short, long) = match bytes.get(..SHORT) {
