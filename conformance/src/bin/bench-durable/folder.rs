@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use crate::{Result, quantile};
+use crate::Result;
+use crate::rig::statistics::quantile;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::broker::Broker;
-use crate::link::{self, Session};
-use crate::load::Load;
-use crate::median::median;
+use crate::rig::broker::{Broker, free_port};
+use crate::rig::link::{self, Session};
+use crate::rig::load::Load;
+use crate::rig::statistics::median;
 use crate::{Bench, Contender, Result, fan_in};
 
 const PAYLOAD_BYTES: usize = 200;
@@ -62,8 +62,8 @@ pub(crate) fn table(bench: &mut Bench) -> Result<()> {
 fn measure(bench: &mut Bench, contender: Contender, backlog: u64) -> Result<Row> {
     let (mut broker, folder) = bench.start(contender)?;
     let in_flight = usize::from(bench.arguments.in_flight);
-    let shape = fan_in(PUBLISHERS as usize, in_flight, PAYLOAD_BYTES);
-    let mut load = Load::connect(broker.address, &shape, 1, u64::MAX)?;
+    let plan = fan_in(PUBLISHERS as usize, in_flight, PAYLOAD_BYTES, u64::MAX);
+    let mut load = Load::connect(broker.address, &plan)?;
     let absent = load.leave();
     let took = load.run(backlog / PUBLISHERS);
     let queued_rate = backlog as f64 / took.as_secs_f64();
@@ -77,9 +77,9 @@ fn measure(bench: &mut Bench, contender: Contender, backlog: u64) -> Result<Row>
     let disk_bytes = folder.bytes();
 
     let began = Instant::now();
-    let mut broker = Broker::launch(&bench.kind(contender)?, folder.path())?;
+    let mut broker = Broker::launch(&bench.recipe(contender)?, folder.path(), free_port()?)?;
     broker.wait_until(Duration::from_millis(1), |broker| {
-        link::connect(broker.address, 0, "first", Session::Clean).is_ok()
+        link::connect(broker.address, "first", Session::Clean).is_ok()
     })?;
     let start = began.elapsed();
     let memory = broker.memory("VmRSS")?;
