@@ -86,7 +86,7 @@ pub(crate) struct Arguments {
     pub(crate) retained: u32,
 
     /// Messages that are queued for a session whose client is away
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(4..))]
+    #[arg(long, default_value_t = 40_000, value_parser = clap::value_parser!(u32).range(4..))]
     pub(crate) backlog: u32,
 
     /// Connections of the scenario storm

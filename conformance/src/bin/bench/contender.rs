@@ -288,12 +288,12 @@ mqueue_rate_limit = "1000000/1s"
 session_expiry_interval = "2h"
 "#;
 
-/// MQTT needs its JetStream, which keeps QoS 1 in files.
+/// MQTT needs its JetStream, which keeps QoS 1 in files; it is given time for that.
 const NATS: &str = r#"server_name: bench
 host: 127.0.0.1
 port: -1
 jetstream { store_dir: "{folder}" }
-mqtt { host: 127.0.0.1, port: {port}, max_ack_pending: 65535 }
+mqtt { host: 127.0.0.1, port: {port}, js_api_timeout: "60s" }
 "#;
 
 #[cfg(test)]

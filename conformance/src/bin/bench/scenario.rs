@@ -10,6 +10,8 @@ use crate::wildcards;
 const MEMBERS: usize = 10;
 /// Of large payloads, no more than so many bytes are on their way to one subscriber.
 const WINDOW_BYTES: u64 = 256 * 1024;
+/// And of one publisher no more than so many deliveries: a slow broker would need minutes for the last.
+const WINDOW_DELIVERIES: u64 = 200_000;
 
 /// How a scenario is called in tables.
 pub(crate) fn label(scenario: Scenario) -> &'static str {
@@ -68,7 +70,11 @@ pub(crate) fn plan(scenario: Scenario, qos: u8, arguments: &Arguments) -> Plan {
         Scenario::Mixed => (mixed(), 64),
         _ => (Plan::uniform(100, 1, 1), 64),
     };
-    let window = arguments.window.min(WINDOW_BYTES / payload_bytes as u64);
+    let subscribers = plan.groups[0].subscribers.len() as u64;
+    // One subscriber with fifty publishers gets more at once, as the fifty do.
+    let window = arguments.window * if scenario == Scenario::FanIn { 2 } else { 1 };
+    let window = window.min(WINDOW_BYTES / payload_bytes as u64);
+    let window = window.min(WINDOW_DELIVERIES / subscribers);
     let (window, batch) = if scenario == Scenario::Small { (4, 1) } else { (window, usize::MAX) };
     Plan { qos, payload_bytes, window, batch, ..plan }
 }

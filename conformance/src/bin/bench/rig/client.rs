@@ -24,7 +24,7 @@ pub(crate) struct Publisher {
     pub(crate) next_stream: usize,
     /// Messages that it has yet to send.
     pub(crate) left: u64,
-    /// It stands in the list of those that may send.
+    /// It stands in the list of those that may send, or of those that wait for room.
     pub(crate) is_ready: bool,
     flights: Vec<Flight>,
     pub(crate) in_flight: usize,

@@ -1,6 +1,7 @@
 //! How far the publishers of a group may run ahead of its subscribers: a broker that bounds its
 //! queues is not made to drop.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::plan::Routing;
@@ -19,8 +20,8 @@ pub(crate) struct Group {
     /// What members of a shared subscription have received together.
     pub(crate) share: Option<ShareLedger>,
     pub(crate) window: Window,
-    /// Some publisher waits until there is room again.
-    pub(crate) has_waiting: bool,
+    /// Publishers that wait until there is room again, in the order in which they came.
+    pub(crate) waiting: VecDeque<usize>,
 }
 
 /// Counts what is on its way without looking at every subscriber for every message.

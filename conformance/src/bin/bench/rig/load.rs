@@ -25,6 +25,8 @@ const STALL: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes that a publisher prepares for one write.
 const BATCH_BYTES: usize = 32 * 1024;
+/// Messages that it may send at once however many others wait.
+const SHARE_MIN: u64 = 32;
 /// Connections that are set up at a time.
 const OPENING_MAX: usize = 100;
 
@@ -175,7 +177,7 @@ impl Load {
             streams,
             share: is_share.then(|| ShareLedger::new(first, streams, members)),
             window: Window::new(group.routing, plan.window, members),
-            has_waiting: false,
+            waiting: VecDeque::new(),
         });
     }
 
@@ -357,8 +359,11 @@ impl Load {
     /// Each publisher has so many messages to send.
     fn give_out(&mut self, count: impl Fn(&Publisher) -> u64) {
         self.unfinished = 0;
+        self.ready.clear();
+        self.groups.iter_mut().for_each(|group| group.waiting.clear());
         for at in 0..self.publishers.len() {
             let publisher = &mut self.publishers[at];
+            publisher.is_ready = false;
             publisher.left = count(publisher);
             self.unfinished += usize::from(publisher.left > 0);
             self.wake(at);
@@ -414,16 +419,18 @@ impl Load {
         if !publisher.link.is_flushed() {
             return false;
         }
-        // Equal shares, so that the first publishers do not take the whole window.
+        // Equal shares, so that the first publishers do not take the whole window; but not so small that
+        // nothing is measured but system calls.
         let share = group.window.room().div_ceil(group.publishers.len() as u64);
-        let batch = share.min(self.batch as u64);
+        let batch = share.max(SHARE_MIN).min(self.batch as u64);
         let mut count = 0;
         let may_go_on = loop {
             if publisher.left == 0 || (self.qos > 0 && publisher.is_full()) {
                 break false;
             }
             if group.window.room() == 0 {
-                group.has_waiting = true;
+                publisher.is_ready = true;
+                group.waiting.push_back(at);
                 break false;
             }
             if count >= batch || publisher.link.out.len() >= BATCH_BYTES {
@@ -510,10 +517,8 @@ impl Load {
         self.passed += after - before;
         let members = &self.subscribers[group.subscribers.clone()];
         let opens = group.window.receive(before, after, members.iter().map(Subscriber::passed));
-        if opens && std::mem::take(&mut group.has_waiting) {
-            for publisher in group.publishers.clone() {
-                self.wake(publisher);
-            }
+        if opens {
+            self.ready.append(&mut group.waiting);
         }
         is_well
     }
