@@ -22,8 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 
-use folder::Folder;
-use rig::broker::{self, Broker};
+use rig::broker::{self, Broker, Folder};
 use rig::ledger::Faults;
 use rig::link::Session;
 use rig::plan::Plan;

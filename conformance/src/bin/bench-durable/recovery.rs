@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use conformance::folder::bytes_below;
 use rustix::process::Signal;
 
 use crate::rig::broker::{Broker, free_port};
@@ -74,11 +75,11 @@ fn measure(bench: &mut Bench, contender: Contender, backlog: u64) -> Result<Row>
     broker.wait()?;
     let stop = began.elapsed();
     drop(broker);
-    let disk_bytes = folder.bytes();
+    let disk_bytes = bytes_below(folder.path());
 
     let began = Instant::now();
     let mut broker = Broker::launch(&bench.recipe(contender)?, folder.path(), free_port()?)?;
-    broker.wait_until(Duration::from_millis(1), |broker| {
+    broker.wait_until(Duration::from_millis(1), Duration::from_secs(120), |broker| {
         link::connect(broker.address, "first", Session::Clean).is_ok()
     })?;
     let start = began.elapsed();

@@ -16,7 +16,8 @@ use crate::rig::load::Limit;
 Examples:
   bench --scenario pairs,fan-in --qos 0,1 --contender cairnmq,floor,mosquitto
   bench --scenario small --program nats=/opt/nats/nats-server
-  bench --scenario pairs --peer 'other=/opt/other --config {config}' --peer-config other=other.conf
+  bench --scenario pairs --peer 'flashmq=flashmq --config-file {config}' \\
+      --peer-config flashmq=conformance/src/bin/bench/peers/flashmq.conf
   bench --scenario storm,idle --write docs/benchmarks.md
       Replaces these tables in the document and leaves the others.
 

@@ -3,6 +3,9 @@
 
 use crate::Result;
 
+/// Characters of a line.
+const LINE_MAX: usize = 120;
+
 /// A table by its name in the marks, with all that belongs to it.
 pub(crate) struct Section {
     pub(crate) name: &'static str,
@@ -32,6 +35,23 @@ pub(crate) fn merge(
         }
     }
     Ok(document)
+}
+
+/// The text with line breaks between its words, so that lines are no longer than those of other documents.
+/// Only for paragraphs.
+pub(crate) fn wrap(text: &str) -> String {
+    let (mut wrapped, mut length) = (String::new(), 0);
+    for word in text.split(' ') {
+        let bytes = word.chars().count();
+        if length > 0 {
+            let fits = length + 1 + bytes <= LINE_MAX;
+            wrapped.push(if fits { ' ' } else { '\n' });
+            length = if fits { length + 1 } else { 0 };
+        }
+        wrapped += word;
+        length += bytes;
+    }
+    wrapped
 }
 
 /// What stands between the marks of a table.
@@ -69,6 +89,16 @@ mod tests {
         let second = merge(&first, "# New head\n", &[section("b", "new b")], &NAMES);
         let expected = first.replace("old b", "new b").replace("# Head", "# New head");
         assert_eq!(second.expect("merged"), expected);
+    }
+
+    #[test]
+    fn paragraphs_are_wrapped_between_words() {
+        let text = vec!["four"; 30].join(" ");
+        let wrapped = wrap(&text);
+        let lines: Vec<usize> = wrapped.lines().map(str::len).collect();
+        assert_eq!(lines, [119, 29]);
+        assert_eq!(wrapped.replace('\n', " "), text);
+        assert_eq!(wrap(&"x".repeat(130)), "x".repeat(130));
     }
 
     #[test]

@@ -99,10 +99,33 @@ fn run(arguments: Arguments) -> Result<bool> {
     Ok(!bench.ours_failed)
 }
 
-/// The command as somebody would repeat it.
+/// The command as somebody would repeat it, whose programs are in other folders.
 fn command_line() -> String {
-    let words = std::env::args()
-        .skip(1)
-        .map(|word| if word.contains([' ', '{']) { format!("'{word}'") } else { word });
+    let words = std::env::args().skip(1).map(|word| {
+        let word = without_folders(&word);
+        if word.contains([' ', '{']) { format!("'{word}'") } else { word }
+    });
     std::iter::once("target/release/bench".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// The text with the last component of each absolute path in place of all.
+fn without_folders(text: &str) -> String {
+    let part = |part: &str| {
+        let last = part.rsplit('/').next().unwrap_or_default();
+        if part.starts_with('/') { last.to_owned() } else { part.to_owned() }
+    };
+    let word = |word: &str| word.split('=').map(part).collect::<Vec<String>>().join("=");
+    text.split(' ').map(word).collect::<Vec<String>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_folders;
+
+    #[test]
+    fn a_command_names_no_folders_of_this_machine() {
+        assert_eq!(without_folders("--program=nats=/opt/x/nats"), "--program=nats=nats");
+        assert_eq!(without_folders("a=/opt/a --config {config}"), "a=a --config {config}");
+        assert_eq!(without_folders("docs/benchmarks.md"), "docs/benchmarks.md");
+    }
 }

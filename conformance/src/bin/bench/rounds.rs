@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::arguments::Arguments;
 use crate::contender::{Contender, Need};
@@ -153,9 +154,11 @@ fn run<T>(
 }
 
 fn start(contender: &Contender, folder: &Path, port: &mut u16) -> Result<Broker> {
+    let began = Instant::now();
     let mut attempt = Broker::start_at(&contender.recipe, folder, *port);
     for _ in 0..2 {
-        if attempt.is_ok() {
+        // One that is silent is not in want of another port.
+        if attempt.is_ok() || began.elapsed() > Duration::from_secs(5) {
             break;
         }
         *port = free_port()?;

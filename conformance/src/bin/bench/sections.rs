@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 
 use crate::arguments::{Arguments, Scenario};
+use crate::document::wrap;
 use crate::rounds::Bench;
 use crate::{Result, backlog, connections, host, latency, messages, retained, workers};
 
@@ -83,14 +84,15 @@ pub(crate) fn measure(bench: &mut Bench, name: &'static str, command: &str) -> R
         "workers" => workers::table(bench)?,
         _ => messages::tables(bench, &scenarios)?,
     };
-    let mut text = format!("{}\n\n{tables}\n", about(name));
+    let (title, about) = about(name);
+    let mut text = format!("## {title}\n\n{}\n\n{tables}\n", wrap(about));
     let notes = std::mem::take(&mut bench.notes);
     if !notes.is_empty() {
         text += "What went wrong:\n\n";
         notes.iter().for_each(|note| text += &format!("- {note}\n"));
         text += "\n";
     }
-    text += &bench.origin(&load, command);
+    text += &wrap(&bench.origin(&load, command));
     Ok(text)
 }
 
@@ -121,60 +123,60 @@ How to read it:
   that nothing has to be dropped. Each run lasts about one and a half seconds, or four million messages.
 ";
 
-/// The heading of a table and what is measured.
-fn about(name: &str) -> &'static str {
+/// The heading of a table, and what is measured.
+fn about(name: &str) -> (&'static str, &'static str) {
     match name {
-        "throughput" => {
-            "## Messages\n\n\
-             As fast as it goes, 64 bytes, MQTT 3.1.1, and 20 messages of a publisher unacknowledged at most. Fan-in: 50 \
+        "throughput" => (
+            "Messages",
+            "As fast as it goes, 64 bytes, MQTT 3.1.1, and 20 messages of a publisher unacknowledged at most. Fan-in: 50 \
              publishers with a topic each, one subscriber to all, 1,000 messages on their way to it. Fan-out: one publisher, \
              all subscribers to its topic, 200,000 messages on their way to them all. Pairs: 100 publishers with a \
-             subscriber each, 500 on their way to it."
-        }
-        "sizes" => {
-            "## Sizes\n\n\
-             100 pairs with other payloads; of those of 16 KiB at most 16 are on their way to a subscriber. *Single \
+             subscriber each, 500 on their way to it.",
+        ),
+        "sizes" => (
+            "Sizes",
+            "100 pairs with other payloads; of those of 16 KiB at most 16 are on their way to a subscriber. *Single \
              messages*: a write for each of 64 bytes and at most four on their way, so that system calls are nearly \
-             everything."
-        }
-        "routing" => {
-            "## Routing\n\n\
-             Wildcards: 100 subscribers with 100,000 filters of three levels, a quarter each exact and with `+` at the \
+             everything.",
+        ),
+        "routing" => (
+            "Routing",
+            "Wildcards: 100 subscribers with 100,000 filters of three levels, a quarter each exact and with `+` at the \
              first, second and third level; 10 publishers with 400 topics each, and two to four filters that match a \
              topic. Shared: 10 publishers, 10 members of one shared subscription. Mixed: 20 groups of two publishers and \
-             two subscribers, one each of MQTT 3.1.1 and 5.0."
-        }
-        "retained" => {
-            "## Retained messages\n\n\
-             Four publishers set them, each on its own topic; then a subscriber to `#` gets them all."
-        }
-        "backlog" => {
-            "## Queues\n\n\
-             Messages wait in the session of a client that is away, and are sent when it returns."
-        }
-        "storm" => {
-            "## Connections that come and go\n\n\
-             TCP connect, CONNECT, CONNACK, DISCONNECT, and the broker closes; from eight addresses."
-        }
-        "idle" => {
-            "## Connections that say nothing\n\n\
-             The growth of the broker's resident memory, without what the kernel keeps for sockets. A message to each \
-             must not change it."
-        }
-        "offline" => {
-            "## Sessions without a connection\n\n\
-             Clients connect with a session that is kept, subscribe and disconnect; what the broker's memory grows by."
-        }
-        "latency" => {
-            "## Latency\n\n\
-             From the moment at which a message is due to the one at which the generator has read it: a broker that \
+             two subscribers, one each of MQTT 3.1.1 and 5.0.",
+        ),
+        "retained" => (
+            "Retained messages",
+            "Four publishers set them, each on its own topic; then a subscriber to `#` gets them all.",
+        ),
+        "backlog" => (
+            "Queues",
+            "Messages wait in the session of a client that is away, and are sent when it returns.",
+        ),
+        "storm" => (
+            "Connections that come and go",
+            "TCP connect, CONNECT, CONNACK, DISCONNECT, and the broker closes; from eight addresses.",
+        ),
+        "idle" => (
+            "Connections that say nothing",
+            "The growth of the broker's resident memory, without what the kernel keeps for sockets. A message to each \
+             must not change it.",
+        ),
+        "offline" => (
+            "Sessions without a connection",
+            "Clients connect with a session that is kept, subscribe and disconnect; what the broker's memory grows by.",
+        ),
+        "latency" => (
+            "Latency",
+            "From the moment at which a message is due to the one at which the generator has read it: a broker that \
              pauses is late with everything that falls due meanwhile. The generator's own delay is part of it, as the \
-             floor shows."
-        }
-        _ => {
-            "## One worker or two\n\n\
-             The default is a worker for every two processors. A message that crosses from one worker to another costs \
-             more than one that stays."
-        }
+             floor shows.",
+        ),
+        _ => (
+            "One worker or two",
+            "The default is a worker for every two processors. A message that crosses from one worker to another costs \
+             more than one that stays.",
+        ),
     }
 }

@@ -1,6 +1,6 @@
 //! The brokers that are measured: started on a free loopback port, read through /proc, ended.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf, absolute};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +14,11 @@ use rustix::time::{ClockId, clock_gettime};
 use super::link::{self, Session};
 use super::recipe::{Places, Recipe};
 use crate::Result;
+
+/// A broker that has nothing to recover is there much sooner.
+const START_MAX: Duration = Duration::from_secs(20);
+/// The file with what a broker says.
+const COMPLAINTS: &str = "said";
 
 static NEXT_FOLDER: AtomicU32 = AtomicU32::new(0);
 
@@ -35,8 +40,9 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left in the directory for temporary files does no harm.
-        let _ = fs::remove_dir_all(&self.0);
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("{} is left behind: {error}", self.0.display());
+        }
     }
 }
 
@@ -44,8 +50,8 @@ impl Drop for Folder {
 pub(crate) struct Broker {
     pub(crate) address: SocketAddr,
     child: Child,
-    /// Where its configuration is. It goes after the broker.
-    _folder: Folder,
+    /// Where its configuration is, and what it says. It goes after the broker.
+    own: Folder,
 }
 
 impl Broker {
@@ -65,7 +71,7 @@ impl Broker {
     /// Starts a broker on this port and waits until it answers a CONNECT.
     pub(crate) fn start_at(recipe: &Recipe, folder: &Path, port: u16) -> Result<Broker> {
         let mut broker = Self::launch(recipe, folder, port)?;
-        broker.wait_until(Duration::from_millis(20), |broker| {
+        broker.wait_until(Duration::from_millis(20), START_MAX, |broker| {
             link::connect(broker.address, "is-there", Session::Clean).is_ok()
         })?;
         Ok(broker)
@@ -76,7 +82,8 @@ impl Broker {
         // Most brokers cannot say which port they were given, so one that is free is given to them.
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let own = Folder::new(&std::env::temp_dir())?;
-        let config = own.path().join("config");
+        // Some programs go by the end of the name; no other minds.
+        let config = own.path().join("config.toml");
         // It is started in a directory of its own, where relative paths mean something else.
         let (folder, program) = (absolute(folder)?, absolute(&recipe.program)?);
         let places = Places { port, folder: &folder, config: &config };
@@ -87,24 +94,27 @@ impl Broker {
         command.args(recipe.arguments.iter().map(|argument| places.fill(argument)));
         // Some programs leave files in the directory where they are started.
         command.current_dir(own.path());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let complaints = File::create(own.path().join(COMPLAINTS))?;
+        command.stdin(Stdio::null()).stdout(complaints.try_clone()?).stderr(complaints);
         let child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
-        Ok(Broker { address, child, _folder: own })
+        Ok(Broker { address, child, own })
     }
 
-    /// Waits, looking every so often, while the broker runs. Patience ends after two minutes.
+    /// Waits, looking every so often, while the broker runs, as long as there is patience.
     pub(crate) fn wait_until(
         &mut self,
         pause: Duration,
+        patience: Duration,
         mut is_there: impl FnMut(&Broker) -> bool,
     ) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(120);
+        let deadline = Instant::now() + patience;
         while !is_there(self) {
             if let Some(status) = self.child.try_wait()? {
-                return Err(format!("does not start: {status}").into());
+                return Err(format!("does not start: {status}{}", self.complaint()).into());
             }
             if Instant::now() > deadline {
-                return Err("does not answer after two minutes".into());
+                let seconds = patience.as_secs();
+                return Err(format!("no answer after {seconds} s{}", self.complaint()).into());
             }
             thread::sleep(pause);
         }
@@ -114,8 +124,21 @@ impl Broker {
     /// Fails if it has ended by itself.
     pub(crate) fn check_alive(&mut self) -> Result<()> {
         match self.child.try_wait()? {
-            Some(status) => Err(format!("ended by itself: {status}").into()),
+            Some(status) => Err(format!("ended by itself: {status}{}", self.complaint()).into()),
             None => Ok(()),
+        }
+    }
+
+    /// The end of what it wrote to standard output and standard error, for a sentence's end.
+    fn complaint(&self) -> String {
+        let bytes = fs::read(self.own.path().join(COMPLAINTS)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        let end = lines[lines.len().saturating_sub(3)..].join("; ");
+        if end.is_empty() {
+            end
+        } else {
+            format!(": {}", end.chars().take(300).collect::<String>())
         }
     }
 

@@ -22,6 +22,8 @@ pub(crate) const DISCONNECT: [u8; 2] = [0xE0, 0];
 
 /// A session that is kept is kept for a day.
 const EXPIRY_S: u32 = 86_400;
+/// Longer than any run is silent; some brokers refuse a connection without.
+const KEEP_ALIVE_S: u16 = 3600;
 
 /// The protocol that a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +34,12 @@ pub(crate) enum Version {
     V5,
 }
 
-/// CONNECT without a keep-alive.
+/// CONNECT.
 pub(crate) fn connect(client_id: &str, version: Version, session: Session) -> Vec<u8> {
     let level = if version == Version::V5 { 5 } else { 4 };
     let is_clean = session == Session::Clean;
-    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', level, u8::from(is_clean) << 1, 0, 0];
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', level, u8::from(is_clean) << 1];
+    body.extend(KEEP_ALIVE_S.to_be_bytes());
     match (version, is_clean) {
         (Version::V3, _) => {}
         (Version::V5, true) => body.push(0),
