@@ -1,43 +1,13 @@
-//! Data directories, and the disk that they are on.
+//! The disk that data directories are on.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
 use std::time::Instant;
 
-use crate::{Result, quantile};
-
-static NEXT: AtomicU32 = AtomicU32::new(0);
-
-/// A directory that is removed in the end. A broker is to be dropped before it.
-pub(crate) struct Folder(PathBuf);
-
-impl Folder {
-    pub(crate) fn new(parent: &Path) -> Result<Folder> {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = parent.join(format!("bench-durable-{}-{number}", std::process::id()));
-        fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Folder(path))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Of all files in it.
-    pub(crate) fn bytes(&self) -> u64 {
-        conformance::folder::bytes_below(&self.0)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("bench-durable: {} is left behind: {error}", self.0.display());
-        }
-    }
-}
+use crate::Result;
+use crate::rig::broker::Folder;
+use crate::rig::statistics::quantile;
 
 /// What one sync costs here, without any broker.
 pub(crate) fn describe_disk(parent: &Path) -> Result<String> {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::load::Load;
-use crate::median::median;
-use crate::{Bench, Contender, Result, fan_in, quantile};
+use crate::rig::load::Load;
+use crate::rig::statistics::{median, quantile};
+use crate::{Bench, Contender, Result, fan_in};
 
 struct Row {
     p50: f64,
@@ -40,7 +40,7 @@ pub(crate) fn table(bench: &mut Bench) -> Result<()> {
 
 fn measure(bench: &mut Bench, contender: Contender, publishers: usize) -> Result<Row> {
     let (broker, _folder) = bench.start(contender)?;
-    let mut load = Load::connect(broker.address, &fan_in(publishers, 1, 64), 1, u64::MAX)?;
+    let mut load = Load::connect(broker.address, &fan_in(publishers, 1, 64, u64::MAX))?;
     let count = bench.arguments.acknowledged.div_ceil(publishers as u64);
     load.run(count.div_ceil(20));
     load.time_acknowledgements();

@@ -6,25 +6,14 @@
 //! Whether the figures are good is not judged, but said: see [`throughput`].
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for the command line")]
 
-#[path = "../bench/broker.rs"]
-mod broker;
 mod folder;
 mod latency;
-#[path = "../bench/ledger.rs"]
-mod ledger;
-#[allow(dead_code, reason = "the other benchmark uses the rest")]
-#[path = "../bench/link.rs"]
-mod link;
-#[allow(dead_code, reason = "the other benchmark uses the rest")]
-#[path = "../bench/load.rs"]
-mod load;
-#[path = "../bench/median.rs"]
-mod median;
-#[path = "../bench/packet.rs"]
-mod packet;
 mod pause;
 mod pinger;
 mod recovery;
+#[allow(dead_code, reason = "the other benchmark uses the rest")]
+#[path = "../bench/rig/mod.rs"]
+mod rig;
 mod throughput;
 
 use std::error::Error;
@@ -33,10 +22,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 
-use broker::{Broker, Kind};
-use folder::Folder;
-use ledger::Faults;
-use load::Shape;
+use rig::broker::{self, Broker, Folder};
+use rig::ledger::Faults;
+use rig::link::Session;
+use rig::plan::Plan;
+use rig::recipe::{self, Recipe};
 
 /// What goes wrong outside of the brokers ends the run with one line.
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -174,7 +164,7 @@ fn run(mut arguments: Arguments) -> Result<bool> {
         arguments.contender = Contender::value_variants().to_vec();
     }
     broker::raise_open_files();
-    let binary = broker::our_binary(arguments.broker.take())?;
+    let binary = recipe::our_binary(arguments.broker.take())?;
     println!("{}\n", folder::describe_disk(&arguments.folder)?);
     let tables = arguments.table.clone();
     let mut bench = Bench { arguments, binary, faults: Vec::new(), ours_failed: false };
@@ -220,64 +210,35 @@ impl Bench {
     }
 
     /// How a contender is started.
-    fn kind(&self, contender: Contender) -> Result<Kind> {
-        let cairnmq = |durability| {
-            let (path, workers) = (self.binary.clone(), self.arguments.workers);
-            Kind::Cairnmq { path, workers, durability }
-        };
+    fn recipe(&self, contender: Contender) -> Result<Recipe> {
+        let cairnmq =
+            |durability| Recipe::cairnmq(self.binary.clone(), self.arguments.workers, durability);
         Ok(match contender {
             Contender::Sync => cairnmq("sync"),
             Contender::Interval => cairnmq("interval"),
             Contender::Memory => cairnmq("memory"),
-            Contender::Persistent => Kind::mosquitto(true)?,
-            Contender::Volatile => Kind::mosquitto(false)?,
+            Contender::Persistent => Recipe::mosquitto(None, true)?,
+            Contender::Volatile => Recipe::mosquitto(None, false)?,
         })
     }
 
     /// A fresh broker, and the folder in which it keeps what it keeps.
     fn start(&self, contender: Contender) -> Result<(Broker, Folder)> {
         let folder = Folder::new(&self.arguments.folder)?;
-        Ok((Broker::start(&self.kind(contender)?, folder.path())?, folder))
+        Ok((Broker::start(&self.recipe(contender)?, folder.path())?, folder))
     }
 
     /// Remembers what was wrong in one run.
     fn note(&mut self, contender: Contender, what: &str, faults: Faults) {
         if faults.any() {
             self.ours_failed |= contender.is_ours();
-            self.faults.push(format!("{}, {what}: {faults:?}", contender.name()));
+            self.faults.push(format!("{}, {what}: {faults}", contender.name()));
         }
     }
 }
 
-/// Publishers and one subscriber with a session that is kept.
-fn fan_in(publishers: usize, in_flight_max: usize, payload_bytes: usize) -> Shape {
-    Shape {
-        name: "durable fan-in",
-        groups: 1,
-        publishers,
-        subscribers: 1,
-        payload_bytes,
-        in_flight_max,
-        is_durable: true,
-    }
-}
-
-/// The value below which this part of all lies; they have to be in order.
-fn quantile<T: Copy + Default>(sorted: &[T], part: f64) -> T {
-    let at = (sorted.len() as f64 * part) as usize;
-    sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quantile;
-
-    #[test]
-    fn quantiles_are_values() {
-        let values: Vec<u32> = (1..=100).collect();
-        assert_eq!(quantile(&values, 0.5), 51);
-        assert_eq!(quantile(&values, 0.99), 100);
-        assert_eq!(quantile(&values, 1.0), 100);
-        assert_eq!(quantile::<u32>(&[], 0.5), 0);
-    }
+/// Publishers and one subscriber with a session that is kept, QoS 1.
+fn fan_in(publishers: usize, in_flight_max: usize, payload_bytes: usize, window: u64) -> Plan {
+    let plan = Plan::uniform(1, publishers, 1);
+    Plan { qos: 1, payload_bytes, in_flight_max, window, session: Session::Kept, ..plan }
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::broker::Broker;
-use crate::load::Load;
-use crate::median::median;
 use crate::pinger::Pinger;
-use crate::{Bench, Contender, Result, fan_in, quantile};
+use crate::rig::broker::Broker;
+use crate::rig::load::Load;
+use crate::rig::statistics::{median, quantile};
+use crate::{Bench, Contender, Result, fan_in};
 
 const CONTENDERS: [Contender; 3] = [Contender::Sync, Contender::Memory, Contender::Persistent];
 const PUBLISHERS: u64 = 100;
@@ -58,9 +58,9 @@ fn measure(bench: &mut Bench, contender: Contender, backlog: u64) -> Result<Vec<
     phases.push(pinging(&broker, "nothing", || thread::sleep(short))?);
 
     let in_flight = usize::from(bench.arguments.in_flight);
-    let shape = fan_in(PUBLISHERS as usize, in_flight, PAYLOAD_BYTES);
     let window = PUBLISHERS * in_flight as u64;
-    let mut load = Load::connect(broker.address, &shape, 1, window)?;
+    let plan = fan_in(PUBLISHERS as usize, in_flight, PAYLOAD_BYTES, window);
+    let mut load = Load::connect(broker.address, &plan)?;
     let count = bench.arguments.messages.div_ceil(PUBLISHERS);
     phases.push(pinging(&broker, "load", || _ = load.run(count))?);
     bench.note(contender, "load with pings", load.faults());

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::link::{self, Session};
-use crate::{Result, packet};
+use crate::Result;
+use crate::rig::link::{self, Session};
+use crate::rig::packet;
 
 /// How often a PINGREQ is due.
 const EVERY: Duration = Duration::from_millis(1);
@@ -23,7 +24,7 @@ pub(crate) struct Pinger {
 
 impl Pinger {
     pub(crate) fn start(broker: SocketAddr) -> Result<Pinger> {
-        let mut socket = link::connect(broker, 0, "pinger", Session::Clean)?;
+        let mut socket = link::connect(broker, "pinger", Session::Clean)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopping);

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use conformance::folder::bytes_below;
 use rustix::process::Signal;
 
-use crate::broker::Broker;
-use crate::link::{self, Session};
-use crate::load::Load;
-use crate::median::median;
+use crate::rig::broker::{Broker, free_port};
+use crate::rig::link::{self, Session};
+use crate::rig::load::Load;
+use crate::rig::statistics::median;
 use crate::{Bench, Contender, Result, fan_in};
 
 const PAYLOAD_BYTES: usize = 200;
@@ -62,8 +63,8 @@ pub(crate) fn table(bench: &mut Bench) -> Result<()> {
 fn measure(bench: &mut Bench, contender: Contender, backlog: u64) -> Result<Row> {
     let (mut broker, folder) = bench.start(contender)?;
     let in_flight = usize::from(bench.arguments.in_flight);
-    let shape = fan_in(PUBLISHERS as usize, in_flight, PAYLOAD_BYTES);
-    let mut load = Load::connect(broker.address, &shape, 1, u64::MAX)?;
+    let plan = fan_in(PUBLISHERS as usize, in_flight, PAYLOAD_BYTES, u64::MAX);
+    let mut load = Load::connect(broker.address, &plan)?;
     let absent = load.leave();
     let took = load.run(backlog / PUBLISHERS);
     let queued_rate = backlog as f64 / took.as_secs_f64();
@@ -74,12 +75,12 @@ fn measure(bench: &mut Bench, contender: Contender, backlog: u64) -> Result<Row>
     broker.wait()?;
     let stop = began.elapsed();
     drop(broker);
-    let disk_bytes = folder.bytes();
+    let disk_bytes = bytes_below(folder.path());
 
     let began = Instant::now();
-    let mut broker = Broker::launch(&bench.kind(contender)?, folder.path())?;
-    broker.wait_until(Duration::from_millis(1), |broker| {
-        link::connect(broker.address, 0, "first", Session::Clean).is_ok()
+    let mut broker = Broker::launch(&bench.recipe(contender)?, folder.path(), free_port()?)?;
+    broker.wait_until(Duration::from_millis(1), Duration::from_secs(120), |broker| {
+        link::connect(broker.address, "first", Session::Clean).is_ok()
     })?;
     let start = began.elapsed();
     let memory = broker.memory("VmRSS")?;

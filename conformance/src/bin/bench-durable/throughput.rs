@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::broker::Broker;
-use crate::load::Load;
-use crate::median::median;
+use crate::rig::broker::Broker;
+use crate::rig::load::Load;
+use crate::rig::statistics::median;
 use crate::{Bench, Contender, Result, fan_in};
 
 const PAYLOAD_BYTES: usize = 64;
@@ -74,8 +74,9 @@ fn measure(
 ) -> Result<Row> {
     let (broker, _folder) = bench.start(contender)?;
     let pause = Duration::from_millis(if bench.arguments.smoke { 10 } else { 250 });
-    let shape = fan_in(publishers, in_flight, PAYLOAD_BYTES);
-    let mut load = Load::connect(broker.address, &shape, 1, (publishers * in_flight) as u64)?;
+    let window = (publishers * in_flight) as u64;
+    let plan = fan_in(publishers, in_flight, PAYLOAD_BYTES, window);
+    let mut load = Load::connect(broker.address, &plan)?;
     let count = bench.arguments.messages.div_ceil(publishers as u64);
     load.run(count.div_ceil(20));
     let written_before = settled(&broker, pause)?;
