@@ -76,7 +76,21 @@ impl Traffic {
     }
 
     pub(super) fn exchange(&mut self, packet_id: PacketId) -> Option<&mut Exchange> {
-        self.exchanges.iter_mut().find(|exchange| exchange.packet_id == packet_id)
+        let at = self.position(packet_id)?;
+        self.exchanges.get_mut(at)
+    }
+
+    /// Where an exchange is. Identifiers are given in turn, so that it is as far behind the first as its
+    /// identifier, or one place less if 0 was left out; if others between have ended, it is looked for.
+    fn position(&self, packet_id: PacketId) -> Option<usize> {
+        let first = self.exchanges.front()?.packet_id;
+        let far = usize::from(packet_id.get().wrapping_sub(first.get()));
+        let is_at = |at: &usize| {
+            self.exchanges.get(*at).is_some_and(|exchange| exchange.packet_id == packet_id)
+        };
+        let expected = [far, far.saturating_sub(1)].into_iter().find(is_at);
+        expected
+            .or_else(|| self.exchanges.iter().position(|exchange| exchange.packet_id == packet_id))
     }
 
     /// An exchange takes its place in the window of the present connection.
@@ -91,7 +105,7 @@ impl Traffic {
     /// An exchange is over: its identifier and its place in the window are free
     /// `[MQTT-4.9.0-2]`.
     pub(super) fn end_exchange(&mut self, packet_id: PacketId) -> Option<Exchange> {
-        let at = self.exchanges.iter().position(|exchange| exchange.packet_id == packet_id)?;
+        let at = self.position(packet_id)?;
         let exchange = self.exchanges.remove(at)?;
         if exchange.sent {
             self.window_used = self.window_used.saturating_sub(u16::from(!seeded!(KeepsWindow)));
@@ -243,7 +257,8 @@ impl Clone for Spares {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::session::Stage, *};
+    use crate::Place;
 
     #[test]
     fn idle_traffic_is_as_good_as_none() {
@@ -261,6 +276,28 @@ mod tests {
         lazy.wake(&mut spares);
         assert_eq!((lazy.0.is_some(), spares.0.len()), (true, 0));
         assert_eq!(lazy, Lazy::default());
+    }
+
+    /// Whatever has ended, and where identifiers begin anew, each is found where it is.
+    #[test]
+    fn exchanges_are_found_by_their_identifiers() {
+        let ids: Vec<u16> = (65_530..=65_535).chain(1..=6).collect();
+        let exchange = |id: &u16| Exchange {
+            packet_id: PacketId::new(*id).expect("not zero"),
+            stage: Stage::Released,
+            place: Place::default(),
+            sent: true,
+        };
+        for ended in 0..1_u32 << ids.len() {
+            let is_open = |at: &usize| ended >> at & 1 == 0;
+            let open: Vec<u16> = (0..ids.len()).filter(is_open).map(|at| ids[at]).collect();
+            let mut traffic = Traffic::default();
+            open.iter().for_each(|id| traffic.begin(exchange(id)));
+            for id in (1..=8).chain(65_528..=65_535) {
+                let found = PacketId::new(id).and_then(|id| traffic.position(id));
+                assert_eq!(found, open.iter().position(|other| *other == id), "{open:?} {id}");
+            }
+        }
     }
 
     #[test]
