@@ -284,7 +284,7 @@ backlog = 4096
 allow_zero_keepalive = true
 max_inflight = 1024
 max_mqueue_len = 1000000
-mqueue_rate_limit = "1000000/1s"
+mqueue_rate_limit = "1000000,1s"
 session_expiry_interval = "2h"
 "#;
 
