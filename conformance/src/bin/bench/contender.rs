@@ -251,7 +251,7 @@ const RUMQTTD: &str = r#"id = 0
 [router]
 id = 0
 max_connections = 200000
-max_outgoing_packet_count = 200
+max_outgoing_packet_count = 1000000
 max_segment_size = 104857600
 max_segment_count = 10
 [v4.1]
@@ -273,6 +273,9 @@ server_addr = "127.0.0.1:0"
 [log]
 to = "off"
 level = "error"
+[plugins]
+dir = "{folder}"
+default_startups = ["rmqtt-retainer", "rmqtt-shared-subscription"]
 [listener.tcp.external]
 addr = "127.0.0.1:{port}"
 allow_anonymous = true
@@ -288,11 +291,12 @@ mqueue_rate_limit = "1000000,1s"
 session_expiry_interval = "2h"
 "#;
 
-/// MQTT needs its JetStream, which keeps QoS 1 in files; it is given time for that.
+/// MQTT needs its JetStream, which keeps QoS 1 in files, with a consumer for each subscription; it is
+/// given time for that. Versions before 2.15 do not know the limit and need it left out.
 const NATS: &str = r#"server_name: bench
 host: 127.0.0.1
 port: -1
-jetstream { store_dir: "{folder}" }
+jetstream { store_dir: "{folder}", limits { default_max_consumers: 10000000 } }
 mqtt { host: 127.0.0.1, port: {port}, js_api_timeout: "60s" }
 "#;
 

@@ -17,26 +17,7 @@ const LISTENER: Token = Token(usize::MAX);
 
 /// Serves one loopback port until it is killed.
 pub(crate) fn serve(port: u16) -> Result<()> {
-    let mut listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-    let mut poll = Poll::new()?;
-    let mut events = Events::with_capacity(1024);
-    let mut buffer = vec![0; 256 * 1024];
-    let mut floor = Floor::default();
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    loop {
-        match poll.poll(&mut events, None) {
-            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
-            _ => {}
-        }
-        for event in &events {
-            if event.token() == LISTENER {
-                floor.accept(&listener, poll.registry())?;
-            } else {
-                floor.read(event.token().0, &mut buffer);
-            }
-        }
-        floor.flush();
-    }
+    Floor::default().serve(port)
 }
 
 #[derive(Default)]
@@ -46,6 +27,33 @@ struct Floor {
     subscriptions: Subscriptions,
     /// Clients with something to write.
     dirty: Vec<usize>,
+    /// Does with the copies of a message what a faulty broker might.
+    #[cfg(test)]
+    mischief: Option<fn(&mut Vec<u8>, usize)>,
+}
+
+impl Floor {
+    fn serve(mut self, port: u16) -> Result<()> {
+        let mut listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+        let mut poll = Poll::new()?;
+        let mut events = Events::with_capacity(1024);
+        let mut buffer = vec![0; 256 * 1024];
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        loop {
+            match poll.poll(&mut events, None) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
+                _ => {}
+            }
+            for event in &events {
+                if event.token() == LISTENER {
+                    self.accept(&listener, poll.registry())?;
+                } else {
+                    self.read(event.token().0, &mut buffer);
+                }
+            }
+            self.flush();
+        }
+    }
 }
 
 struct Client {
@@ -216,6 +224,10 @@ impl Floor {
                 let id = begin + whole.len() - body.len() + 2 + topic_bytes;
                 client.out[id..id + 2].copy_from_slice(&client.last_id.to_be_bytes());
             }
+            #[cfg(test)]
+            if let Some(mischief) = self.mischief {
+                mischief(&mut client.out, begin);
+            }
             if !client.is_dirty {
                 client.is_dirty = true;
                 self.dirty.push(receiver);
@@ -272,7 +284,95 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
+    use crate::rig::broker::free_port;
+    use crate::rig::ledger::Faults;
+    use crate::rig::load::Load;
+    use crate::rig::plan::Plan;
+
+    /// What a load of 200 deliveries finds wrong.
+    fn faults(qos: u8, mischief: Option<fn(&mut Vec<u8>, usize)>) -> Faults {
+        let port = free_port().expect("a port");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        thread::spawn(move || Floor { mischief, ..Floor::default() }.serve(port).expect("serves"));
+        while TcpStream::connect(address).is_err() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let plan = Plan { qos, ..Plan::uniform(2, 1, 2) };
+        let mut load = Load::connect(address, &plan).expect("connected");
+        load.run(50);
+        load.faults()
+    }
+
+    /// The sequence number of the message that begins there, without an identifier.
+    fn sequence(out: &[u8], begin: usize) -> u32 {
+        let label = begin + 2 + 2 + "bench/0/0".len();
+        u32::from_be_bytes(out[label + 4..label + 8].try_into().expect("four bytes"))
+    }
+
+    #[test]
+    fn a_load_finds_nothing_wrong_with_the_floor() {
+        assert_eq!(faults(0, None), Faults::default());
+        assert_eq!(faults(1, None), Faults::default());
+    }
+
+    #[test]
+    fn a_load_finds_what_is_lost() {
+        let found = faults(
+            0,
+            Some(|out, begin| {
+                if sequence(out, begin) == 7 {
+                    out.truncate(begin);
+                }
+            }),
+        );
+        assert_eq!(found, Faults { lost: 4, ..Faults::default() });
+    }
+
+    #[test]
+    fn a_load_finds_what_is_doubled() {
+        let found = faults(
+            0,
+            Some(|out, begin| {
+                if sequence(out, begin) == 7 {
+                    out.extend_from_within(begin..);
+                }
+            }),
+        );
+        assert_eq!(found, Faults { duplicated: 4, ..Faults::default() });
+    }
+
+    #[test]
+    fn a_load_finds_what_is_late() {
+        let found = faults(
+            0,
+            Some(|out, begin| {
+                // The eighth and the message before it change places.
+                let bytes = out.len() - begin;
+                if sequence(out, begin) == 7 && begin >= bytes {
+                    out[begin - bytes..].rotate_left(bytes);
+                }
+            }),
+        );
+        assert_eq!(found, Faults { misordered: 4, ..Faults::default() });
+    }
+
+    #[test]
+    fn a_load_finds_what_is_changed() {
+        let found = faults(
+            0,
+            Some(|out, begin| {
+                if sequence(out, begin) == 7 {
+                    *out.last_mut().expect("a message") = 0;
+                }
+            }),
+        );
+        assert!(found.broken > 0);
+    }
 
     fn receivers(subscriptions: &Subscriptions, topic: &str) -> Vec<usize> {
         subscriptions.of(topic.as_bytes()).collect()

@@ -156,7 +156,7 @@ fn about(name: &str) -> (&'static str, &'static str) {
         ),
         "storm" => (
             "Connections that come and go",
-            "TCP connect, CONNECT, CONNACK, DISCONNECT, and the broker closes; from eight addresses.",
+            "TCP connect, CONNECT, CONNACK, DISCONNECT, and both sides close; from 64 addresses.",
         ),
         "idle" => (
             "Connections that say nothing",

@@ -11,8 +11,9 @@ use socket2::{Domain, Socket, Type};
 use super::packet::{self, Version};
 use crate::Result;
 
-/// Loopback addresses that connections come from in turn: one has 28,000 ports as Linux is installed.
-const SOURCES: u32 = 8;
+/// Loopback addresses that connections come from in turn: one has 28,000 ports as Linux is installed, and
+/// a port whose client has left is not used again for a minute.
+const SOURCES: u32 = 64;
 
 /// What a client wants of its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

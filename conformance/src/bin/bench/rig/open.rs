@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
@@ -35,7 +35,7 @@ pub(crate) struct Opening {
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Then {
     Stay,
-    /// Sends DISCONNECT and waits until the broker closes.
+    /// Sends DISCONNECT, ends its side of the connection and waits until the broker does.
     Leave,
 }
 
@@ -173,6 +173,10 @@ impl Entry {
             return Err(error);
         }
         link.flush();
+        if *stage == Stage::Close && !link.is_closed {
+            // Some brokers wait for this. It may be too late already.
+            let _ = link.stream.shutdown(Shutdown::Write);
+        }
         match (link.is_closed, *stage) {
             (true, Stage::Close) => *stage = Stage::Done,
             (true, _) => return Err("closed by the broker".into()),
@@ -198,7 +202,11 @@ fn answer(opening: &Opening, stage: Stage, first: u8, body: &[u8]) -> Result<()>
                     let text = format!("grants QoS {granted} for {}", opening.qos);
                     Err(Box::new(Unsupported(text)))
                 }
-                _ => Err(format!("SUBACK {body:02x?}").into()),
+                _ => {
+                    let refused = codes.iter().filter(|code| **code >= 0x80).count();
+                    let count = codes.len();
+                    Err(format!("SUBACK refuses {refused} of {count} subscriptions").into())
+                }
             }
         }
         _ => Err(format!("unexpected packet {first:#04x} {body:02x?}").into()),
