@@ -138,7 +138,8 @@ fn known(name: &str, program: Option<&Path>, arguments: &Arguments) -> Result<Co
         }
         // It listens for 3.1.1 and 5.0 on different ports.
         "rumqttd" => Contender::new(recipe("-q -c {config}", RUMQTTD)?, &[Need::Qos2, Need::Mixed]),
-        "rmqttd" => Contender::new(recipe("-f {config}", RMQTTD)?, &[]),
+        // Both need plugins, which are not there by default.
+        "rmqttd" => Contender::new(recipe("-f {config}", RMQTTD)?, &[Need::Retained, Need::Shared]),
         "nats" => {
             Contender::new(recipe("-c {config}", NATS)?, &[Need::Qos2, Need::Shared, Need::Mixed])
         }
