@@ -23,7 +23,7 @@ use crate::{
 pub(crate) const WAKE: Token = Token(usize::MAX);
 
 /// Bytes of the worker's read buffer, and so of one read.
-const READ_BYTES: usize = 64 * 1024;
+const READ_BYTES: usize = 256 * 1024;
 /// Bytes of a read before the CONNECT is complete: whoever is not known yet, or waits for an
 /// answer about its CONNECT, shall not have much lying here.
 const FIRST_READ_BYTES: usize = 4 * 1024;
