@@ -1,10 +1,12 @@
-//! The thread that accepts connections and hands them out.
+//! Accepts connections and hands them out.
 //!
-//! It does nothing else, so that a storm of connections costs the workers no turn; the kernel's
-//! backlog is the queue when workers cannot follow.
+//! With several workers it is a thread that does nothing else, so that a storm of connections costs them no
+//! turn. A single worker accepts by itself, a few at a time: two threads would wake each other for every
+//! connection. The kernel's backlog is the queue when workers cannot follow.
 
 use std::{
     io,
+    os::fd::AsRawFd,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,15 +14,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener};
+use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener, unix::SourceFd};
 use tracing::warn;
 
 use crate::{connection::Source, listener::Listener, mailbox::Address, mailbox::Mail};
 
 /// New connections that a worker may have waiting; beyond it another worker gets the next.
 const ARRIVALS_MAX: usize = 1024;
-/// Connections accepted from one listener before the next has its turn.
-const ACCEPTS_PER_TURN: usize = 256;
+/// Connections accepted from one listener before the next, or the worker, has its turn.
+const ACCEPTS_PER_TURN: usize = 64;
 /// The pause when all workers have enough to do.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// The pause when the system has no resources for a further connection.
@@ -47,6 +49,7 @@ impl AcceptorStop {
 
 pub(crate) struct Acceptor {
     poll: Poll,
+    events: Events,
     listeners: Vec<Listening>,
     workers: Vec<Address>,
     /// The worker that gets the next connection.
@@ -83,6 +86,7 @@ impl Acceptor {
         let stop = Arc::new(AtomicBool::new(false));
         let acceptor = Self {
             poll,
+            events: Events::with_capacity(64),
             listeners: listening,
             workers,
             next: 0,
@@ -96,26 +100,38 @@ impl Acceptor {
 
     /// Accepts until told to stop; the listeners are closed then.
     pub(crate) fn run(mut self) {
-        let mut events = Events::with_capacity(64);
-        while !self.stop.load(Ordering::Acquire) {
-            // An interrupted wait is only a shorter one, and nothing else can fail here.
-            let _ = self.poll.poll(&mut events, self.timeout());
-            for event in &events {
-                if let Some(listener) = self.listeners.get_mut(event.token().0) {
-                    listener.ready = true;
-                }
+        while self.turn(self.timeout()) {}
+    }
+
+    /// Accepts what is there, or comes in time; false once it is told to stop.
+    pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> bool {
+        // An interrupted wait is only a shorter one, and nothing else can fail here.
+        let _ = self.poll.poll(&mut self.events, timeout);
+        for event in &self.events {
+            if let Some(listener) = self.listeners.get_mut(event.token().0) {
+                listener.ready = true;
             }
-            if self.rest_until.is_some_and(|until| Instant::now() < until) {
-                continue;
-            }
+        }
+        if self.stop.load(Ordering::Acquire) {
+            return false;
+        }
+        if self.rest_until.is_none_or(|until| until <= Instant::now()) {
             self.rest_until = None;
             for index in 0..self.listeners.len() {
                 self.accept(index);
             }
         }
+        true
     }
 
-    fn timeout(&self) -> Option<Duration> {
+    /// Has `poll` tell by an event with this token that there is something to do.
+    pub(crate) fn register(&self, poll: &Poll, token: Token) -> io::Result<()> {
+        let fd = self.poll.as_raw_fd();
+        poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)
+    }
+
+    /// How long the next turn may wait if no event comes.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
         match self.rest_until {
             Some(until) => Some(until.saturating_duration_since(Instant::now())),
             None if self.listeners.iter().any(|listener| listener.ready) => Some(Duration::ZERO),

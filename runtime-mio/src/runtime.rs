@@ -18,7 +18,7 @@ use crate::{
     acceptor::{Acceptor, AcceptorStop},
     clock::Clock,
     mailbox::{Address, Mail, Mailbox, mailbox},
-    worker::{WAKE, Worker, WorkerConfig},
+    worker::{ACCEPT, WAKE, Worker, WorkerConfig},
 };
 
 /// What a runtime is made of.
@@ -127,6 +127,8 @@ pub fn start(mut config: RuntimeConfig) -> Result<Running, StartError> {
         desks.push((poll, mailbox));
     }
     let (acceptor, acceptor_stop) = Acceptor::new(config.listeners, addresses.clone())?;
+    let mut acceptor = Some(acceptor);
+    let is_alone = config.shards.len() == 1;
     let stopper = Stopper { acceptor: acceptor_stop, workers: addresses.clone().into() };
 
     let clock = Clock::start();
@@ -138,6 +140,10 @@ pub fn start(mut config: RuntimeConfig) -> Result<Running, StartError> {
         }
         let services = (config.services)(shard.id, Inbox(addresses[index].clone()));
         let name = format!("worker-{}", shard.id.0);
+        let own_acceptor = acceptor.take_if(|_| is_alone);
+        if let Some(acceptor) = &own_acceptor {
+            acceptor.register(&poll, ACCEPT)?;
+        }
         let worker = Worker::new(
             WorkerConfig {
                 shard,
@@ -149,12 +155,15 @@ pub fn start(mut config: RuntimeConfig) -> Result<Running, StartError> {
             clock,
             poll,
             mailbox,
+            own_acceptor,
             services,
             logs.next().unwrap_or_default(),
         );
         running.spawn(name, move || worker.run())?;
     }
-    running.spawn("acceptor".into(), move || acceptor.run())?;
+    if let Some(acceptor) = acceptor {
+        running.spawn("acceptor".into(), move || acceptor.run())?;
+    }
     Ok(running)
 }
 

@@ -7,7 +7,7 @@ use mio::{Events, Token, net::TcpStream};
 use session_core::{ConnId, Input, Origin, Transport};
 use tracing::warn;
 
-use super::{FIRST_READ_BYTES, TURN_BYTES, WAKE, Worker};
+use super::{ACCEPT, FIRST_READ_BYTES, TURN_BYTES, WAKE, Worker};
 use crate::{
     connection::{Connection, Source, State},
     mailbox::Handover,
@@ -62,7 +62,7 @@ impl Worker {
     /// socket has no events, so each event finds the connection that it speaks of.
     pub(super) fn take_events(&mut self, events: &Events) {
         for event in events {
-            if event.token() == WAKE {
+            if matches!(event.token(), WAKE | ACCEPT) {
                 continue;
             }
             let Some((conn, connection)) = self.connections.at(event.token().0) else { continue };

@@ -13,6 +13,7 @@ use session_core::{
 
 use crate::{
     Services,
+    acceptor::Acceptor,
     clock::Clock,
     connection::Connections,
     mailbox::{Address, Mail, Mailbox, Post},
@@ -21,6 +22,9 @@ use crate::{
 
 /// The token of the mailbox's waker; connections have their slot as token.
 pub(crate) const WAKE: Token = Token(usize::MAX);
+
+/// The token of the acceptor, if there is but one worker.
+pub(crate) const ACCEPT: Token = Token(usize::MAX - 1);
 
 /// Bytes of the worker's read buffer, and so of one read.
 const READ_BYTES: usize = 256 * 1024;
@@ -55,6 +59,8 @@ pub(crate) struct Worker {
     clock: Clock,
     poll: Poll,
     mailbox: Mailbox,
+    /// Accepts connections, if no thread does.
+    acceptor: Option<Acceptor>,
     services: Box<dyn Services>,
 
     /// The time of this turn.
@@ -99,6 +105,7 @@ impl Worker {
         clock: Clock,
         poll: Poll,
         mailbox: Mailbox,
+        acceptor: Option<Acceptor>,
         services: Box<dyn Services>,
         log: Vec<Record>,
     ) -> Self {
@@ -106,6 +113,7 @@ impl Worker {
             clock,
             poll,
             mailbox,
+            acceptor,
             services,
             now: clock.now(),
             shard: Shard::recovered(config.shard.clone(), log),
@@ -139,6 +147,7 @@ impl Worker {
             self.wait(&mut events);
             self.now = self.clock.now();
             self.spent = 0;
+            self.accept_connections(&events);
             self.take_mail();
             self.take_events(&events);
             self.run_timers();
@@ -161,12 +170,25 @@ impl Worker {
         self.mailbox.wake_up();
     }
 
+    /// Has the acceptor put new connections into the mail, when there are some or it wanted to go on.
+    fn accept_connections(&mut self, events: &Events) {
+        let Some(acceptor) = &mut self.acceptor else { return };
+        let wanted_to = acceptor.timeout().is_some_and(|timeout| timeout.is_zero());
+        if (wanted_to || events.iter().any(|event| event.token() == ACCEPT))
+            && !acceptor.turn(Some(Duration::ZERO))
+        {
+            self.acceptor = None;
+        }
+    }
+
     /// How long to wait if nothing comes.
     fn timeout(&self) -> Option<Duration> {
         let deadlines =
             [self.shard.next_timeout(), self.closing.front().map(|(at, _)| *at), self.stop_at];
-        let next = deadlines.into_iter().flatten().min().filter(|next| *next != Time::NEVER)?;
-        Some(Duration::from_millis(next.since_ms(self.clock.now())))
+        let next = deadlines.into_iter().flatten().min().filter(|next| *next != Time::NEVER);
+        let next = next.map(|next| Duration::from_millis(next.since_ms(self.clock.now())));
+        let accept = self.acceptor.as_ref().and_then(Acceptor::timeout);
+        next.into_iter().chain(accept).min()
     }
 
     fn take_mail(&mut self) {
