@@ -112,16 +112,18 @@ impl Acceptor {
                 listener.ready = true;
             }
         }
-        if self.stop.load(Ordering::Acquire) {
-            return false;
+        let stops = self.stop.load(Ordering::Acquire);
+        if stops {
+            // Who has connected is not reset by the end of the listener, but told by a worker.
+            self.listeners.iter_mut().for_each(|listener| listener.ready = true);
         }
-        if self.rest_until.is_none_or(|until| until <= Instant::now()) {
+        if stops || self.rest_until.is_none_or(|until| until <= Instant::now()) {
             self.rest_until = None;
             for index in 0..self.listeners.len() {
                 self.accept(index);
             }
         }
-        true
+        !stops
     }
 
     /// Has `poll` tell by an event with this token that there is something to do.
