@@ -100,6 +100,11 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// How many receivers there are.
+    pub(super) fn count(&self) -> usize {
+        self.others.len().saturating_add(1)
+    }
+
     /// The receiver of this number.
     pub(super) fn target(&self, number: usize) -> Option<&Target> {
         match number.checked_sub(1) {

@@ -280,10 +280,10 @@ impl Shard {
         mut delivery: Delivery,
         begin: usize,
     ) {
-        let end = begin.saturating_add(cx.budget as usize);
+        let end = begin.saturating_add(cx.budget as usize).min(delivery.count());
         let targets = (begin..end).map_while(|at| delivery.target(at)).cloned();
         delivery.refused |= self.deliver_each(cx, &delivery.publication, targets);
-        if delivery.target(end).is_some() {
+        if end < delivery.count() {
             return self.jobs.push_front(Job::Rest(from, Box::new(delivery), end));
         }
         self.worked_off(cx, from);
