@@ -9,7 +9,7 @@ use codec::{Connect, PacketId, ProtocolVersion, ReasonCode};
 
 use super::{
     session::Waiting,
-    table::{Named, SessionId},
+    table::{Named, SessionId, give_room_back},
 };
 use crate::{ConnId, Grants, Origin, Ticket, Time};
 
@@ -230,10 +230,8 @@ impl Conn {
         let ack = self.acks.pop_front_if(|ack| is_due(ack))?;
         self.acks_first = self.acks_first.wrapping_add(1);
         self.inbound_used = self.inbound_used.saturating_sub(1);
-        if self.acks.is_empty() && self.acks.capacity() > ACKS_KEPT {
-            // An idle connection keeps nothing of what a busy hour needed.
-            self.acks = VecDeque::new();
-        }
+        // An idle connection keeps nothing of what a busy hour needed.
+        give_room_back(&mut self.acks, ACKS_KEPT);
         Some(ack)
     }
 }

@@ -56,7 +56,7 @@ use self::{
     session::Session,
     subscribe::Waiter,
     subscribers::Subscribers,
-    table::{Conns, Sessions, give_room_back},
+    table::{Conns, ROOM_KEPT, Sessions, give_room_back},
     timer::Timers,
     traffic::Spares,
     tree::Tree,
@@ -271,7 +271,7 @@ impl Shard {
                 }
                 None if self.can_route_waiting() => self.route_waiting(cx),
                 None => {
-                    give_room_back(&mut self.jobs);
+                    give_room_back(&mut self.jobs, ROOM_KEPT);
                     break;
                 }
             }
@@ -329,7 +329,7 @@ impl Shard {
         while let Some((_, effect)) = self.held.pop_front_if(|(seq, _)| *seq <= self.persisted) {
             cx.out.push(effect);
         }
-        give_room_back(&mut self.held);
+        give_room_back(&mut self.held, ROOM_KEPT);
     }
 
     /// Sends a packet and charges the connection's credit.

@@ -12,7 +12,7 @@ use super::{
     record::Record,
     session::{Ids, Subscription, expiry_left_s},
     subscribers::{Group, Subscriber},
-    table::give_room_back,
+    table::{ROOM_KEPT, give_room_back},
 };
 use crate::ShardId;
 
@@ -122,7 +122,7 @@ impl Shard {
                 break;
             }
         }
-        give_room_back(&mut self.unrouted);
+        give_room_back(&mut self.unrouted, ROOM_KEPT);
     }
 
     /// Finds the receivers of a publication and gives it to them or to their shards.

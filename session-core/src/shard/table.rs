@@ -329,11 +329,12 @@ impl<V> SortedList<V> {
 }
 
 /// Entries that a queue has room for when it is empty.
-const ROOM_KEPT: usize = 1024;
+pub(super) const ROOM_KEPT: usize = 1024;
 
-/// A queue that is empty gives back what a burst needed.
-pub(super) fn give_room_back<T>(queue: &mut VecDeque<T>) {
-    if queue.is_empty() && queue.capacity() > ROOM_KEPT {
+/// A queue that is empty gives back what a burst needed, if it has room for more entries than `kept`.
+#[inline]
+pub(super) fn give_room_back<T>(queue: &mut VecDeque<T>, kept: usize) {
+    if queue.is_empty() && queue.capacity() > kept {
         *queue = VecDeque::new();
     }
 }

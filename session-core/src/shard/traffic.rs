@@ -16,6 +16,7 @@ use codec::PacketId;
 use super::{
     msg::MsgId,
     session::{Exchange, Held, Queue},
+    table::give_room_back,
 };
 
 /// What a session has while messages are on their way.
@@ -156,19 +157,12 @@ impl Traffic {
         nothing_waits && self.exchanges.is_empty() && *self == *IDLE
     }
 
-    /// Keeps no more room than a few messages need.
+    /// Keeps no more room in empty lists than a few messages need.
     fn shrink(&mut self) {
-        shrink(&mut self.exchanges);
-        shrink(&mut self.queue.messages);
-        shrink(&mut self.queue_qos0.messages);
-    }
-}
-
-/// Gives the room of an empty list back, unless it is hardly any.
-fn shrink<T>(list: &mut VecDeque<T>) {
-    const KEPT: usize = 16;
-    if list.capacity() > KEPT {
-        *list = VecDeque::new();
+        const KEPT: usize = 16;
+        give_room_back(&mut self.exchanges, KEPT);
+        give_room_back(&mut self.queue.messages, KEPT);
+        give_room_back(&mut self.queue_qos0.messages, KEPT);
     }
 }
 
@@ -196,14 +190,15 @@ impl Lazy {
         }
     }
 
-    /// Gives it back if it is idle.
+    /// Gives back the room of lists that have run empty, and all of it if it is idle.
     #[inline]
     pub(super) fn rest(&mut self, spares: &mut Spares) {
-        if self.0.as_ref().is_some_and(|traffic| traffic.is_idle())
-            && let Some(mut traffic) = self.0.take()
+        let Some(traffic) = &mut self.0 else { return };
+        traffic.shrink();
+        if traffic.is_idle()
+            && let Some(traffic) = self.0.take()
             && spares.0.len() < Spares::MOST
         {
-            traffic.shrink();
             spares.0.push(traffic);
         }
     }
@@ -298,6 +293,16 @@ mod tests {
                 assert_eq!(found, open.iter().position(|other| *other == id), "{open:?} {id}");
             }
         }
+    }
+
+    /// What is remembered of publications may stay for long; the room of a long queue does not.
+    #[test]
+    fn lists_that_run_empty_keep_no_room() {
+        let (mut lazy, mut spares) = (Lazy::default(), Spares::default());
+        lazy.reported = true;
+        lazy.queue.messages.reserve(1000);
+        lazy.rest(&mut spares);
+        assert_eq!((lazy.reported, lazy.queue.messages.capacity()), (true, 0));
     }
 
     #[test]
