@@ -173,24 +173,29 @@ fn first_byte_of_publish(flags: u8) -> u8 {
     ((PacketType::Publish as u8) << 4) | (flags & mask)
 }
 
-/// Appends a PUBLISH without properties, as most messages are: topic with its length, and payload.
+/// Whether a PUBLISH with these DUP, QoS and RETAIN has a Packet Identifier: not with QoS 0
+/// `[MQTT-2.2.1-2]`.
+#[inline]
+pub(crate) const fn has_packet_id(flags: u8) -> bool {
+    flags & 0b0110 != 0
+}
+
+/// Appends a PUBLISH without properties and with this Remaining Length, as most messages are: topic with
+/// its length, and payload.
 #[inline]
 pub(crate) fn put_plain_publish(
     version: ProtocolVersion,
     flags: u8,
     packet_id: u16,
+    body_len: usize,
     (topic_field, payload): (&[u8], &[u8]),
     out: &mut Vec<u8>,
 ) {
-    let has_packet_id = flags & 0b0110 != 0;
-    let id_len = if has_packet_id { 2 } else { 0 };
-    let properties_len = usize::from(version.is_v5());
-    let body_len = wire::sum(&[topic_field.len(), id_len, properties_len, payload.len()]);
     out.reserve(body_len.saturating_add(5));
     out.push(first_byte_of_publish(flags));
     wire::put_variable(body_len, out);
     out.extend_from_slice(topic_field);
-    if has_packet_id {
+    if has_packet_id(flags) {
         out.extend_from_slice(&packet_id.to_be_bytes());
     }
     if version.is_v5() {
@@ -238,7 +243,7 @@ impl<'a> PublishHead<'a> {
     #[inline]
     fn head_len(&self, topic_len: usize, properties_len: usize) -> usize {
         let topic_len = if self.omit_topic { 0 } else { topic_len };
-        let id_len = if self.has_packet_id() { 2 } else { 0 };
+        let id_len = if has_packet_id(self.flags) { 2 } else { 0 };
         let properties_len = if self.v5 {
             let len = self.properties_len(properties_len);
             wire::sum(&[wire::variable_len(len), len])
@@ -258,12 +263,6 @@ impl<'a> PublishHead<'a> {
         wire::sum(&[alias_len, ids_len, properties_len])
     }
 
-    /// `[MQTT-2.2.1-2]`: no Packet Identifier with QoS 0.
-    #[inline]
-    const fn has_packet_id(&self) -> bool {
-        self.flags & 0b0110 != 0
-    }
-
     /// Appends everything up to the payload.
     #[inline]
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
@@ -273,7 +272,7 @@ impl<'a> PublishHead<'a> {
         out.push(first_byte_of_publish(self.flags));
         wire::put_variable(wire::sum(&[head_len, parts.payload.len()]), out);
         out.extend_from_slice(if self.omit_topic { &[0, 0] } else { parts.topic_field });
-        if self.has_packet_id() {
+        if has_packet_id(self.flags) {
             out.extend_from_slice(&self.packet_id.to_be_bytes());
         }
         if self.v5 {

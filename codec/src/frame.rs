@@ -107,7 +107,7 @@ impl Frame {
     pub fn len(&self) -> usize {
         match self {
             Self::Publish { message, version, flags, .. } => {
-                encode::packet_len(message.body_len(*version, flags & 0b0110 != 0))
+                encode::packet_len(message.body_len(*version, encode::has_packet_id(*flags)))
             }
             Self::PublishWith(_) => {
                 self.publish_head().map_or(0, |head| encode::packet_len(head.body_len()))
@@ -205,7 +205,7 @@ impl Frame {
     /// properties of its receiver: who lays it out once for many can put theirs there.
     pub fn packet_id_at(&self) -> Option<usize> {
         let Self::Publish { message, version, flags, .. } = self else { return None };
-        if flags & 0b0110 == 0 {
+        if !encode::has_packet_id(*flags) {
             return None;
         }
         let body_len = message.body_len(*version, true);
@@ -218,7 +218,8 @@ impl Frame {
         if let Self::Publish { message, version, flags, packet_id, .. } = self
             && let Some(parts) = message.plain_parts()
         {
-            return encode::put_plain_publish(*version, *flags, *packet_id, parts, out);
+            let body_len = message.body_len(*version, encode::has_packet_id(*flags));
+            return encode::put_plain_publish(*version, *flags, *packet_id, body_len, parts, out);
         }
         self.encode_head(out);
         out.extend_from_slice(self.payload());

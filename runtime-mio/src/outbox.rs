@@ -69,23 +69,25 @@ impl Outbox {
     /// Queues a packet that is laid out.
     #[inline]
     pub(crate) fn push_bytes(&mut self, packet: &[u8], spare: &mut Spare) {
+        self.buffer(spare).extend_from_slice(packet);
+    }
+
+    /// The bytes, in a spare buffer if there are none.
+    #[inline]
+    fn buffer(&mut self, spare: &mut Spare) -> &mut Vec<u8> {
         if self.bytes.capacity() == 0 {
             self.bytes = spare.take();
         }
-        self.bytes.extend_from_slice(packet);
+        &mut self.bytes
     }
 
     /// Queues a frame.
     pub(crate) fn push(&mut self, frame: Frame, spare: &mut Spare) {
-        if self.bytes.capacity() == 0 {
-            self.bytes = spare.take();
-        }
         if !Self::shares(&frame) {
-            frame.encode(&mut self.bytes);
-            return;
+            return frame.encode(self.buffer(spare));
         }
         let payload = frame.payload().len();
-        frame.encode_head(&mut self.bytes);
+        frame.encode_head(self.buffer(spare));
         let shared = self.shared.get_or_insert_default();
         shared.waiting += payload;
         shared.payloads.push_back((self.bytes.len(), frame));

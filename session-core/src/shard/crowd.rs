@@ -7,7 +7,7 @@ use codec::{PacketId, ProtocolVersion, QoS};
 use super::{
     Cx, Shard,
     conn::{Conn, paused},
-    deliver::{Sending, frame_if_deliverable, queued},
+    deliver::{Sending, frame_if_deliverable, is_ready, queued},
     msg::{Publication, Target},
     session::Ids,
 };
@@ -50,8 +50,11 @@ impl Shard {
                 refused |= !self.deliver(cx, publication, target);
             }
         }
+        // The one for whom a kind was made may have had no identifier left.
         for Gathering { crowd, .. } in gatherings {
-            self.emit(cx, Effect::SendMany(crowd));
+            if !crowd.conns.is_empty() {
+                self.emit(cx, Effect::SendMany(crowd));
+            }
         }
         refused
     }
@@ -114,15 +117,14 @@ impl Shard {
         let is_first = match qos {
             QoS::AtMostOnce => traffic.queue_qos0.is_empty(),
             _ => {
-                session.waiting() == 0
-                    && traffic.unsent == 0
-                    && traffic.window_used < conn.window
+                traffic.unsent == 0
                     && self.config.limits.session_queue_age_s_max == 0
                     && !session.is_full(&of.message, &self.config.limits)
             }
         };
         let is_plain = conn.alias_out_max == 0 && matches!(conn.grants, Grants::All);
-        (is_first && is_plain && traffic.subscribing == 0 && conn.credit > 0).then_some(conn)
+        let is_ready = traffic.subscribing == 0 && is_ready(session, conn, qos);
+        (is_first && is_plain && is_ready).then_some(conn)
     }
 
     /// Begins the exchange of a message that a session sends at once; `None` if it has no identifier

@@ -11,7 +11,7 @@ use super::{
     msg::{Publication, Target},
     outgoing::Source,
     record::{Record, topic_mark},
-    session::{Extra, Ids, Queued, Shared, Stage, expiry_left_s},
+    session::{Extra, Ids, Queued, Session, Shared, Stage, expiry_left_s},
     table::SessionId,
 };
 use crate::{Effect, Event, Grants, Place, QueueFull, Time};
@@ -67,9 +67,7 @@ impl Shard {
         //= [MQTT-4.9.0-3]
         let session = self.sessions.get(id).ok_or(false)?;
         let conn = session.conn.and_then(|conn| self.conns.get(conn)).ok_or(false)?;
-        let window_open = qos == QoS::AtMostOnce
-            || (session.waiting() == 0 && session.traffic.window_used < conn.window);
-        if window_open && conn.credit > 0 { Ok(()) } else { Err(true) }
+        if is_ready(session, conn, qos) { Ok(()) } else { Err(true) }
     }
 
     /// Gives a message to a session here: sends it, or keeps it for later. False if a message that
@@ -377,6 +375,15 @@ impl Shard {
         let conn = conn.id;
         self.send(cx, conn, frame);
     }
+}
+
+/// Whether a message of this QoS would be sent at once: nothing waits before it, and window and
+/// socket have room.
+#[inline]
+pub(super) fn is_ready(session: &Session, conn: &Conn, qos: QoS) -> bool {
+    let window_open = qos == QoS::AtMostOnce
+        || (session.waiting() == 0 && session.traffic.window_used < conn.window);
+    window_open && conn.credit > 0
 }
 
 /// What a session keeps of a delivery.

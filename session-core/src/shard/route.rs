@@ -189,7 +189,7 @@ impl Shard {
         self.index.matching(publication.message.topic(), |subscribers| {
             shares.extend(subscribers.groups().iter().map(|group| group.share.clone()));
             let before = targets.len();
-            subscribers.each_plain(|Subscriber { who, subscription }| {
+            subscribers.plain().for_each(|Subscriber { who, subscription }| {
                 //= [MQTT-3.8.3-3]
                 if subscription.options.no_local && publication.publisher == Some(*who) {
                     return;

@@ -49,7 +49,7 @@ impl Subscribers {
         matches!(self, Self::None)
     }
 
-    /// Those that are not shared.
+    /// Those that are not shared, in order.
     #[inline]
     pub(super) fn plain(&self) -> impl Iterator<Item = &Subscriber> {
         let (one, many) = match self {
@@ -58,16 +58,6 @@ impl Subscribers {
             Self::Many(lists) => (&[][..], Some(&lists.plain)),
         };
         one.iter().chain(many.into_iter().flat_map(Ordered::iter))
-    }
-
-    /// Visits those that are not shared, in order.
-    #[inline]
-    pub(super) fn each_plain(&self, mut visit: impl FnMut(&Subscriber)) {
-        match self {
-            Self::None => {}
-            Self::One(one) => visit(one),
-            Self::Many(lists) => lists.plain.iter().for_each(visit),
-        }
     }
 
     pub(super) fn groups(&self) -> &[Group] {
