@@ -125,6 +125,8 @@ impl World {
                 peer: None,
                 transport: Transport::Tcp,
                 certificates: Vec::new(),
+                server_name: None,
+                proxied: None,
             };
             let conn = conn(number);
             world.input(Input::Opened { conn, origin: Box::new(origin), credit: 1 << 20 });
@@ -186,7 +188,9 @@ impl World {
         self.bytes(SUBJECT, if state.is_enhanced() { CONNECT_ENHANCED } else { connect });
         match state {
             State::Authenticating => return,
-            State::Challenged => return self.answer(Answer::Continue { data: None }),
+            State::Challenged => {
+                return self.answer(Answer::Continue { data: None, exchange: None });
+            }
             State::Enhanced => return self.answer(welcome()),
             State::ReAuthenticating => {
                 self.answer(welcome());
@@ -216,7 +220,7 @@ fn conn(number: usize) -> ConnId {
 }
 
 fn welcome() -> Answer {
-    let principal = Principal { name: None, grants: Grants::default(), expires: None };
+    let principal = Principal::default();
     Answer::Accept { principal, data: None }
 }
 

@@ -115,6 +115,8 @@ impl World {
             peer: None,
             transport: Transport::Tcp,
             certificates: Vec::new(),
+            server_name: None,
+            proxied: None,
         };
         self.call(Input::Opened { conn, origin: Box::new(origin), credit: u32::MAX / 4 });
         let connect = Connect {

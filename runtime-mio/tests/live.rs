@@ -12,7 +12,7 @@ use std::{
 use codec::{Ack, Packet, QoS, ReasonCode};
 use common::{Broker, V5, V311, connect, id, publish, subscribe};
 use runtime_mio::{Inbox, Services};
-use session_core::{Answer, Authentication, Grants, Principal, Request, Ticket};
+use session_core::{Answer, Authentication, Principal, Request, Ticket};
 
 /// With so many names, some sessions live on the worker that accepted them and some do not.
 const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
@@ -360,7 +360,7 @@ impl Services for LateGuard {
         let inbox = self.inbox.clone();
         thread::spawn(move || {
             thread::sleep(Duration::from_millis(30));
-            let principal = Principal { name: None, grants: Grants::All, expires: None };
+            let principal = Principal::default();
             inbox.answer(ticket, Box::new(Answer::Accept { principal, data: None }));
         });
         None

@@ -1,7 +1,7 @@
 //! What goes into a shard and what comes out.
 
-use alloc::{boxed::Box, vec::Vec};
-use core::net::SocketAddr;
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use core::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use codec::{
@@ -9,8 +9,8 @@ use codec::{
 };
 
 use crate::{
-    CommitSeq, ConnId, Grants, Place, Queued, SessionId, ShardId, ShardMsg, Ticket, Time,
-    shard::Record,
+    ClientLimits, CommitSeq, ConnId, Grants, Place, Queued, SessionId, ShardId, ShardMsg, Ticket,
+    Time, shard::Record,
 };
 
 /// Something that happened.
@@ -232,6 +232,21 @@ pub struct Origin {
     pub transport: Transport,
     /// The verified TLS client certificate chain in DER, leaf first; empty if there is none.
     pub certificates: Vec<Bytes>,
+    /// The server name that the client asked for (TLS SNI).
+    pub server_name: Option<Box<str>>,
+    /// What a trusted proxy told besides the address.
+    pub proxied: Option<Box<Proxied>>,
+}
+
+/// What a trusted proxy tells of a connection (PROXY protocol 2).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Proxied {
+    /// The Common Name of the client certificate that the proxy has verified.
+    pub common_name: Option<Box<str>>,
+    /// The server name that the client asked the proxy for.
+    pub authority: Option<Box<str>>,
+    /// Whether the client came to the proxy by TLS.
+    pub tls: bool,
 }
 
 /// How bytes travel.
@@ -246,7 +261,7 @@ pub enum Transport {
 }
 
 /// Who a client is, and what it may do.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Principal {
     /// For logs and administration; the User Name if there is no better one.
     pub name: Option<Box<str>>,
@@ -254,6 +269,43 @@ pub struct Principal {
     pub grants: Grants,
     /// When the right to be connected ends.
     pub expires: Option<Time>,
+    /// What rights are judged by. It stays with the connection, so that it can be judged again; absent if
+    /// nobody will.
+    pub subject: Option<Arc<Subject>>,
+    /// Limits of its own; absent for those of everybody.
+    pub limits: Option<Arc<ClientLimits>>,
+}
+
+/// Whom rules may speak of: what is known of a client once it is let in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Subject {
+    /// Its Client Identifier.
+    pub client_id: Box<str>,
+    /// Its name as the provider has proved it, which need not be the User Name.
+    pub user: Option<Box<str>>,
+    /// Groups it belongs to.
+    pub groups: Box<[Box<str>]>,
+    /// What kind of client it is, such as `device` or `application`; whatever its provider says.
+    pub client_type: Option<Box<str>>,
+    /// Where it comes from.
+    pub address: Option<IpAddr>,
+    /// The listener, as in [`Origin::listener`].
+    pub listener: Box<str>,
+    /// The Common Name of its verified certificate.
+    pub common_name: Option<Box<str>>,
+    /// Which provider let it in.
+    pub provider: Box<str>,
+    /// Rights that came with its credentials (a token, an answer), which rules are asked before or instead of.
+    pub own: Option<Grants>,
+}
+
+/// An enhanced authentication on its way: what whoever answers wants to see again with the next step.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Exchange {
+    /// Who seems to be there.
+    pub subject: Arc<Subject>,
+    /// Private to whoever answers; it is never shown to anybody.
+    pub state: Bytes,
 }
 
 /// A question to the outside.
@@ -276,6 +328,13 @@ pub enum Request {
         data: Option<Bytes>,
         /// The step begins a re-authentication: the client sent 0x19.
         again: bool,
+        /// As the last answer left it; with `again` the present subject and no state.
+        exchange: Option<Exchange>,
+    },
+    /// Rights have changed: may this client stay, and what may it do now?
+    Judge {
+        /// The client, as it was let in.
+        subject: Arc<Subject>,
     },
 }
 
@@ -293,6 +352,8 @@ pub enum Answer {
     Continue {
         /// Authentication Data for AUTH.
         data: Option<Bytes>,
+        /// Comes with the next step.
+        exchange: Option<Exchange>,
     },
     /// No.
     Refuse {
@@ -311,6 +372,9 @@ pub enum Command {
         /// The reason it is told.
         reason: ReasonCode,
     },
+    /// Rights, blocks or limits have changed: whoever is connected is asked about again
+    /// ([`Request::Judge`]), and what may not be any more ends.
+    RightsChanged,
     /// Take every connection away and accept no more: the broker stops.
     Shutdown,
     /// The log has no room for more messages, or has room again. Meanwhile QoS 1 and 2 messages are

@@ -50,15 +50,17 @@ mod config;
 mod ids;
 #[cfg(feature = "model")]
 pub mod model;
+mod rate;
 mod shard;
 
-pub use access::{Action, Grants, Rule};
+pub use access::{Action, Actions, Grants, Level, LevelTest, Pattern, Rule, Verdict};
 pub use api::{
-    Answer, Cause, Command, Crowd, Effect, Effects, Event, Input, Load, Loaded, Origin, Principal,
-    Reply, Request, Transport,
+    Answer, Cause, Command, Crowd, Effect, Effects, Event, Exchange, Input, Load, Loaded, Origin,
+    Principal, Proxied, Reply, Request, Subject, Transport,
 };
 pub use config::{Authentication, Features, Limits, QueueFull, ShardConfig};
 pub use ids::{CommitSeq, ConnId, Place, ShardId, ShardMap, Ticket, Time};
+pub use rate::ClientLimits;
 pub use shard::{
     Declined, Delivery, Extra, Flight, Ids, MsgId, Offer, Publication, Queued, Record, Retained,
     SessionId, SessionRef, Shard, ShardMsg, Shared, Source, Subscription, Target, View, Violation,

@@ -9,9 +9,9 @@ use codec::{
     Unsubscribe, Will,
 };
 use session_core::{
-    Answer, Authentication, Command, CommitSeq, ConnId, Effect, Event, Flight, Grants, Input,
-    Limits, MsgId, Principal, QueueFull, Record, Rule, Shard, ShardConfig, ShardId, ShardMap,
-    ShardMsg, Ticket, Time, Violation,
+    Actions, Answer, Authentication, Command, CommitSeq, ConnId, Effect, Event, Flight, Grants,
+    Input, Limits, MsgId, Pattern, Principal, QueueFull, Record, Rule, Shard, ShardConfig, ShardId,
+    ShardMap, ShardMsg, Ticket, Time, Violation,
 };
 
 use common::opened;
@@ -634,7 +634,7 @@ fn asking() -> Broker {
 
 /// The outside has no objection; its tickets count from 1.
 fn accept(broker: &mut Broker, ticket: u64, grants: Grants) -> Vec<String> {
-    let principal = Principal { name: None, grants, expires: None };
+    let principal = Principal { grants, ..Principal::default() };
     let answer = Box::new(Answer::Accept { principal, data: None });
     broker.input(Input::Answer { ticket: Ticket(ticket), answer })
 }
@@ -650,8 +650,7 @@ fn a_returning_client_loses_what_it_may_no_longer_read() {
     }
     broker.input(Input::Closed { conn: conn(1) });
     broker.connect(2, "c", 1000);
-    let (filter, qos_max) = ("a".into(), QoS::ExactlyOnce);
-    let rule = Rule { allow: true, action: None, filter, qos_max, retain: true };
+    let rule = Rule::new(true, Actions::ALL, Pattern::of_filter("a"), "test");
     accept(&mut broker, 2, Grants::Rules(vec![rule].into()));
     assert_eq!(broker.shard.view().subscriptions(), 2);
     let all = broker.packet(2, publish("a", QoS::AtMostOnce, 0));
@@ -687,7 +686,7 @@ fn an_auth_that_is_too_large_ends_the_connection() {
     };
     let too_large = || {
         let data = Some(vec![0; 100].into());
-        Box::new(Answer::Continue { data })
+        Box::new(Answer::Continue { data, exchange: None })
     };
     let hello = |broker: &mut Broker| {
         let properties = [Property::MaximumPacketSize(50), method()].into_iter().collect();

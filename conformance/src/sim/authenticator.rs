@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use codec::{QoS, ReasonCode};
-use session_core::{Action, Answer, Grants, Principal, Request, Rule};
+use codec::ReasonCode;
+use session_core::{Action, Actions, Answer, Grants, Pattern, Principal, Request, Rule};
 
 /// The script.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,7 @@ impl Authenticator {
                 }
             }
             Request::Continue { data, again, .. } => self.step(data.as_deref(), *again),
+            Request::Judge { .. } => self.accept(None, None),
         })
     }
 
@@ -62,7 +63,7 @@ impl Authenticator {
         match (data, first) {
             (Some(b"direct"), true) => self.accept(None, None),
             (Some(b"hello"), true) => {
-                Answer::Continue { data: Some(Bytes::from_static(b"challenge")) }
+                Answer::Continue { data: Some(Bytes::from_static(b"challenge")), exchange: None }
             }
             (Some(b"response"), false) => self.accept(None, Some(Bytes::from_static(b"welcome"))),
             _ => Answer::Refuse { reason: ReasonCode::NotAuthorized },
@@ -71,7 +72,7 @@ impl Authenticator {
 
     fn accept(&self, user: Option<&str>, data: Option<Bytes>) -> Answer {
         let principal =
-            Principal { name: user.map(Into::into), grants: self.grants(), expires: None };
+            Principal { name: user.map(Into::into), grants: self.grants(), ..Principal::default() };
         Answer::Accept { principal, data }
     }
 
@@ -79,15 +80,17 @@ impl Authenticator {
         if self.denied.is_empty() {
             return Grants::All;
         }
-        let rule = |allow, action, filter: &str| Rule {
-            allow,
-            action,
-            filter: filter.into(),
-            qos_max: QoS::ExactlyOnce,
-            retain: true,
+        let rule = |allow, actions, filter: &str| {
+            Rule::new(allow, actions, Pattern::of_filter(filter), "script")
         };
-        let denied = self.denied.iter().map(|(action, filter)| rule(false, Some(*action), filter));
-        Grants::Rules(denied.chain([rule(true, None, "#")]).collect::<Arc<[Rule]>>())
+        let denied = self.denied.iter().map(|(action, filter)| {
+            let actions = match action {
+                Action::Subscribe => Actions::of(&[Action::Subscribe, Action::Receive]),
+                action => Actions::of(&[*action]),
+            };
+            rule(false, actions, filter)
+        });
+        Grants::Rules(denied.chain([rule(true, Actions::ALL, "#")]).collect::<Arc<[Rule]>>())
     }
 }
 

@@ -120,6 +120,8 @@ impl Node {
             peer: None,
             transport: Transport::Tcp,
             certificates: Vec::new(),
+            server_name: None,
+            proxied: None,
         });
         let mut deeds = self.handle(now, Input::Opened { conn, origin, credit: CREDIT_BYTES })?;
         if let Some(connect) = connect {

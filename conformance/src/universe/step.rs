@@ -556,5 +556,7 @@ fn origin() -> Box<Origin> {
         peer: None,
         transport: Transport::Tcp,
         certificates: Vec::new(),
+        server_name: None,
+        proxied: None,
     })
 }

@@ -53,6 +53,8 @@ impl Worker {
             peer: Some(source.peer),
             transport: Transport::Tcp,
             certificates: Vec::new(),
+            server_name: None,
+            proxied: None,
         });
         self.handle(Input::Opened { conn, origin, credit: self.config.credit });
         Some(conn)

@@ -50,7 +50,7 @@ impl Shard {
                 self.accept(cx, id, connect, assigned, principal, data);
                 self.resume(cx, id, paused::ANSWER);
             }
-            Answer::Continue { data } => {
+            Answer::Continue { data, .. } => {
                 //= [MQTT-4.12.0-2]
                 let deadline = cx.now.plus_ms(self.config.limits.connect_timeout_ms);
                 self.arm(id, Some(deadline));
@@ -77,7 +77,7 @@ impl Shard {
             return self.refuse_connect(cx, id, ReasonCode::ProtocolError);
         };
         let data = auth.properties.authentication_data().cloned();
-        let request = Request::Continue { client_id, method, data, again: false };
+        let request = Request::Continue { client_id, method, data, again: false, exchange: None };
         let asked = self.ask(cx, id, request);
         self.pause(cx, id, paused::ANSWER);
         if let Some(conn) = self.conns.get_mut(id)
@@ -106,7 +106,8 @@ impl Shard {
         let session = conn.session().and_then(|session| self.sessions.get(session));
         let Some(client_id) = session.map(|session| session.client_id.clone()) else { return };
         let data = auth.properties.authentication_data().cloned();
-        let ticket = self.ask(cx, id, Request::Continue { client_id, method, data, again });
+        let ticket =
+            self.ask(cx, id, Request::Continue { client_id, method, data, again, exchange: None });
         if let Some(conn) = self.conns.get_mut(id) {
             conn.edit_rare(|rare| rare.reauth = Some(Reauth::Asked(ticket)));
         }
@@ -127,7 +128,7 @@ impl Shard {
                 self.send_auth(cx, id, ReasonCode::Success, data);
                 self.recheck_subscriptions(cx, id);
             }
-            Answer::Continue { data } => {
+            Answer::Continue { data, .. } => {
                 let until = cx.now.plus_ms(self.config.limits.connect_timeout_ms);
                 conn.edit_rare(|rare| rare.reauth = Some(Reauth::Challenged(until)));
                 self.rearm(cx, id);

@@ -247,6 +247,8 @@ mod tests {
             peer: None,
             transport: Transport::Tcp,
             certificates: Vec::new(),
+            server_name: None,
+            proxied: None,
         };
         let mut inputs =
             Vec::from([Input::Opened { conn: CONN, origin: Box::new(origin), credit: 1000 }]);

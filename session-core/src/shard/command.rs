@@ -20,6 +20,7 @@ impl Shard {
     pub(super) fn on_command(&mut self, cx: &mut Cx<'_>, ticket: Ticket, command: Command) {
         let reply = match command {
             Command::Disconnect { client_id, reason } => self.kick(cx, &client_id, reason),
+            Command::RightsChanged => Reply::Done,
             Command::Shutdown => self.shut_down(cx),
             Command::StorageFull(full) => {
                 self.storage_full = full;

@@ -249,6 +249,8 @@ mod tests {
             peer: None,
             transport: Transport::Tcp,
             certificates: Vec::new(),
+            server_name: None,
+            proxied: None,
         };
         Conn::new(ConnId { slot: 0, epoch: 0 }, origin.into(), 1000, Time(0))
     }

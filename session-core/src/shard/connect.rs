@@ -114,7 +114,7 @@ impl Shard {
             }
             Authentication::Anonymous => {
                 let name = connect.user_name.clone();
-                let principal = Principal { name, grants: Grants::All, expires: None };
+                let principal = Principal { name, ..Principal::default() };
                 self.accept(cx, id, connect, assigned, principal, None);
             }
             Authentication::Ask => {
@@ -200,7 +200,7 @@ impl Shard {
         }
         let (session, present) = self.take_session(cx, &connect);
         let session_expiry_s = self.granted_expiry_s(&connect);
-        let Principal { name, grants, expires } = principal;
+        let Principal { name, grants, expires, .. } = principal;
         self.begin_connection(id, session, &connect, grants, expires);
         //= [MQTT-3.1.3-9] a Will that was due is due no longer.
         self.set_will(cx, session, connect.will.clone());
@@ -450,15 +450,14 @@ impl Shard {
         let lost: Vec<Arc<str>> = state
             .subscriptions
             .iter()
-            .map(|(filter, _)| filter)
-            .filter(|filter| {
+            .filter(|(filter, subscription)| {
                 let plain = match codec::topic::split_shared(filter) {
                     Some(Ok((_, plain))) => plain,
                     _ => filter,
                 };
-                !conn.grants.may_subscribe(plain)
+                !conn.grants.may_subscribe(plain, subscription.options.qos)
             })
-            .map(Arc::from)
+            .map(|(filter, _)| Arc::from(filter))
             .collect();
         for filter in lost {
             self.forget_subscription(cx, session, filter, None);

@@ -106,7 +106,7 @@ impl Shard {
         wanted: SubscribeFilter,
     ) -> ReasonCode {
         //= [MQTT-3.2.2-10] [MQTT-3.8.4-3] [U5-4.8.2-b]
-        let existed = match self.judge_filter(conn, session, &wanted.filter) {
+        let existed = match self.judge_filter(conn, session, &wanted.filter, wanted.options.qos) {
             Ok(existed) => existed,
             Err(reason) => return reason,
         };
@@ -147,6 +147,7 @@ impl Shard {
         conn: ConnId,
         session: SessionId,
         filter: &str,
+        qos: QoS,
     ) -> Result<bool, ReasonCode> {
         //= [MQTT-3.8.3-2 of 3.1.1]
         //= [U5-3.2.2.3.11-a] [U5-3.2.2.3.13-a]
@@ -171,7 +172,8 @@ impl Shard {
         if !features.wildcard_subscriptions && plain.contains(['+', '#']) {
             return Err(ReasonCode::WildcardSubscriptionsNotSupported);
         }
-        let allowed = self.conns.get(conn).is_some_and(|conn| conn.grants.may_subscribe(plain));
+        let allowed =
+            self.conns.get(conn).is_some_and(|conn| conn.grants.may_subscribe(plain, qos));
         if !allowed {
             return Err(ReasonCode::NotAuthorized);
         }

@@ -10,6 +10,8 @@ pub(crate) fn opened(conn: ConnId, credit: u32) -> Input {
         peer: None,
         transport: Transport::Tcp,
         certificates: Vec::new(),
+        server_name: None,
+        proxied: None,
     };
     Input::Opened { conn, origin: Box::new(origin), credit }
 }

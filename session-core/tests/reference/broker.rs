@@ -130,6 +130,8 @@ impl Broker {
             peer: None,
             transport: Transport::Tcp,
             certificates: Vec::new(),
+            server_name: None,
+            proxied: None,
         };
         self.input(shard, Input::Opened { conn, origin: Box::new(origin), credit: self.credit });
         conn

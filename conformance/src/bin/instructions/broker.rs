@@ -84,6 +84,8 @@ impl Broker {
             peer: None,
             transport: Transport::Tcp,
             certificates: Vec::new(),
+            server_name: None,
+            proxied: None,
         };
         let input = Input::Opened { conn, origin: Box::new(origin), credit: CREDIT_BYTES };
         self.handle(shard, input);

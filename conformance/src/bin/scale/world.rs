@@ -157,6 +157,8 @@ pub(crate) fn opened(conn: ConnId) -> Input {
         peer: None,
         transport: Transport::Tcp,
         certificates: Vec::new(),
+        server_name: None,
+        proxied: None,
     };
     Input::Opened { conn, origin: Box::new(origin), credit: CREDIT_BYTES }
 }

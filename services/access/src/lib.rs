@@ -1,0 +1,10 @@
+//! Who may connect, and what they may do.
+//!
+//! A CONNECT becomes an [`Attempt`], which a chain of [`Provider`]s judges in the order written in the
+//! configuration: each accepts it, refuses it (which ends the chain) or skips it. Nobody accepts means refused.
+
+mod attempt;
+mod provider;
+
+pub use attempt::{Attempt, Secret, Step};
+pub use provider::{Identity, Provider, Verdict, Work};
