@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use codec::{Framer, PacketType, ReasonCode, Role};
 use session_core::{
-    Answer, Authentication, ConnId, Effect, Effects, Grants, Input, Origin, Principal, Shard,
-    ShardConfig, ShardId, ShardMap, Ticket, Time, Transport,
+    Answer, Authentication, ConnId, Effect, Effects, Input, Origin, Principal, Shard, ShardConfig,
+    ShardId, ShardMap, Ticket, Time, Transport,
 };
 
 /// How far the connection under test has come.
