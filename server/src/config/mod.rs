@@ -1,5 +1,6 @@
 //! The configuration file.
 
+mod listener;
 mod reader;
 
 use std::{num::NonZeroU16, path::PathBuf};
@@ -15,12 +16,13 @@ use crate::{
 use reader::{Choice, Section};
 
 pub(crate) use crate::cli::DurabilityMode;
+pub(crate) use listener::{ClientCertificates, ListenerConfig, TlsConfig, TlsVersion};
 
 /// What an operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
-    /// Where clients connect, and who says so.
-    pub(crate) listeners: Vec<(ListenUrl, Asker)>,
+    /// Where clients connect.
+    pub(crate) listeners: Vec<ListenerConfig>,
     /// Everybody may connect, even from other machines.
     pub(crate) allow_anonymous: bool,
     /// Worker threads; absent: one for every two processors.
@@ -68,7 +70,9 @@ impl Default for StoreConfig {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listeners: ListenUrl::defaults().map(|url| (url, Asker::Default)).into(),
+            listeners: ListenUrl::defaults()
+                .map(|url| ListenerConfig::new(url, Asker::Default))
+                .into(),
             allow_anonymous: false,
             workers: None,
             log_level: LogLevel::default(),
@@ -93,7 +97,8 @@ impl Config {
     /// Flags override the file.
     pub(crate) fn override_by(&mut self, arguments: Arguments) {
         if !arguments.listen.is_empty() {
-            self.listeners = arguments.listen.into_iter().map(|url| (url, Asker::Flag)).collect();
+            let of_flag = |url| ListenerConfig::new(url, Asker::Flag);
+            self.listeners = arguments.listen.into_iter().map(of_flag).collect();
         }
         self.allow_anonymous |= arguments.allow_anonymous;
         self.workers = arguments.workers.or(self.workers);
@@ -107,19 +112,25 @@ impl Config {
     }
 
     fn read(&mut self, top: &mut Section<'_, '_>) {
-        let mut listeners = top.strings("listen");
-        top.tables("listener", |listener| {
-            listeners.extend(listener.required_string("url"));
-        });
         if top.has("listen") || top.has("listener") {
             self.listeners.clear();
         }
-        for (url, span) in listeners {
-            match url.parse() {
-                Ok(url) => self.listeners.push((url, Asker::File(top.place(&span)))),
+        for (url, span) in top.strings("listen") {
+            match url.parse::<ListenUrl>() {
+                Ok(url) if url.scheme().is_tls() => top.problem(
+                    &span,
+                    format!("{url} needs a certificate; write it as a [[listener]]"),
+                ),
+                Ok(url) => {
+                    let asker = Asker::File(top.place(&span));
+                    self.listeners.push(ListenerConfig::new(url, asker));
+                }
                 Err(error) => top.problem(&span, error),
             }
         }
+        top.tables("listener", |section| {
+            self.listeners.extend(ListenerConfig::read(section));
+        });
         top.boolean("allow_anonymous", &mut self.allow_anonymous);
         let mut workers = 0;
         top.number("workers", 1, WORKERS_MAX, &mut workers);
@@ -300,7 +311,7 @@ mod tests {
         "#;
         let config = Config::parse("c.toml", text).unwrap();
         let listeners: Vec<_> =
-            config.listeners.iter().map(|(url, asker)| format!("{asker} {url}")).collect();
+            config.listeners.iter().map(|one| format!("{} {}", one.asker, one.url)).collect();
         assert_eq!(listeners, ["c.toml:2:23 tcp://127.0.0.1:1", "c.toml:7:19 tcp://[::1]:2"]);
         assert!(config.allow_anonymous);
         assert_eq!(config.workers, NonZeroU16::new(3));
@@ -344,7 +355,7 @@ mod tests {
         );
         assert_eq!(
             problems("[[listener]]\nurl = \"tcp://[::1]:1\"\nport = 3"),
-            "c.toml:3:1: unknown key `port` in [[listener]]; the only key is `url`"
+            "c.toml:3:1: unknown key `port` in [[listener]]"
         );
         assert_eq!(
             problems("[limit]\npacket_bytes_max = 100"),
