@@ -4,7 +4,11 @@
 //! configuration: each accepts it, refuses it (which ends the chain) or skips it. Nobody accepts means refused.
 
 mod attempt;
+mod password;
 mod provider;
 
 pub use attempt::{Attempt, Secret, Step};
+pub use password::{
+    EditError, PasswordFile, PasswordProvider, Verification, add_user, remove_user,
+};
 pub use provider::{Identity, Provider, Verdict, Work};
