@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use session_core::{AddressRange, ClientLimits};
 
-use super::reader::{Choice, Section, Span};
 use crate::listen::{Asker, ListenUrl, Scheme};
+use settings::{Choice, Section, Span};
 
 /// Where clients connect, and what holds for those who do.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! The configuration file.
 
 mod listener;
-mod reader;
 
 use std::{num::NonZeroU16, path::PathBuf};
 
@@ -13,7 +12,7 @@ use crate::{
     cli::{Arguments, DurabilityMode as Mode, LogLevel, Repair, WORKERS_MAX},
     listen::{Asker, ListenUrl},
 };
-use reader::{Choice, Section};
+use settings::{Choice, Section};
 
 pub(crate) use crate::cli::DurabilityMode;
 pub(crate) use listener::{ClientCertificates, ListenerConfig, TlsConfig, TlsVersion};
@@ -90,7 +89,7 @@ impl Config {
     /// Everything that is wrong with it, one line each, in the order of the file.
     pub(crate) fn parse(file: &str, text: &str) -> Result<Self, Vec<String>> {
         let mut config = Self::default();
-        reader::read(file, text, |section| config.read(section))?;
+        settings::read(file, text, |section| config.read(section))?;
         Ok(config)
     }
 
@@ -200,7 +199,7 @@ fn read_limits(section: &mut Section<'_, '_>, limits: &mut Limits) {
     section.number("session_queue_max", 0, u32::MAX, session_queue_max);
     section.number("session_queue_bytes_max", 0, u64::MAX, session_queue_bytes_max);
     section.number("session_queue_age_s_max", 0, u32::MAX, session_queue_age_s_max);
-    section.choice("session_queue_full", session_queue_full);
+    section.choice_of("session_queue_full", QUEUE_FULL, session_queue_full);
     section.number("session_resident_max", 1, u32::MAX, session_resident_max);
     section.number("session_resident_bytes_max", 0, u64::MAX, session_resident_bytes_max);
     section.number("publishes_in_flight_max", 1, u32::MAX, publishes_in_flight_max);
@@ -260,10 +259,8 @@ impl Choice for LogLevel {
     ];
 }
 
-impl Choice for QueueFull {
-    const CHOICES: &'static [(&'static str, Self)] =
-        &[("drop_oldest", Self::DropOldest), ("reject", Self::Reject)];
-}
+const QUEUE_FULL: &[(&str, QueueFull)] =
+    &[("drop_oldest", QueueFull::DropOldest), ("reject", QueueFull::Reject)];
 
 #[cfg(test)]
 mod tests {
