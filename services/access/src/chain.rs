@@ -78,6 +78,11 @@ impl Chain {
         self.find(provider).map_or(Work::None, |link| link.provider.work())
     }
 
+    /// Whether there is a provider of this name.
+    pub fn has(&self, provider: &str) -> bool {
+        self.find(provider).is_some()
+    }
+
     fn find(&self, provider: &str) -> Option<&Link> {
         self.0.iter().find(|link| link.provider.name() == provider)
     }

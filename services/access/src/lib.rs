@@ -5,16 +5,27 @@
 
 mod anonymous;
 mod attempt;
+mod blocks;
 mod chain;
+mod guard;
 mod password;
+mod pool;
 mod provider;
+mod refusals;
 mod rights;
+mod service;
+mod x509;
 
 pub use anonymous::AnonymousProvider;
 pub use attempt::{Attempt, Secret, Step};
+pub use blocks::{Block, Blocked, Blocks};
 pub use chain::{Chain, Link, Outcome};
+pub use guard::{Guard, GuardConfig};
 pub use password::{
     EditError, PasswordFile, PasswordProvider, Verification, add_user, remove_user,
 };
 pub use provider::{Identity, Provider, Verdict, Work};
+pub use refusals::{Refusal, Refusals};
 pub use rights::{Denial, Explanation, Policy, Question, SubscribeMode};
+pub use service::{Access, AccessConfig, Command, Judges, Reply};
+pub use x509::{CertificateName, X509Config, X509Provider};

@@ -97,9 +97,13 @@ fn read(path: &Path) -> Result<String, EditError> {
     }
 }
 
-/// Replaces the file in one step: whoever reads it meanwhile sees the old one or the new one.
 fn write(path: &Path, text: &str) -> Result<(), EditError> {
-    let failed = |error| EditError::File(path.to_owned(), error);
+    replace_file(path, text).map_err(|error| EditError::File(path.to_owned(), error))
+}
+
+/// Replaces the file in one step: whoever reads it meanwhile sees the old one or the new one. A new file can be read by
+/// its owner only.
+pub(crate) fn replace_file(path: &Path, text: &str) -> io::Result<()> {
     // A link stays one: the file that it names is replaced.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -115,7 +119,7 @@ fn write(path: &Path, text: &str) -> Result<(), EditError> {
         file.sync_all()?;
         fs::rename(&new, path)
     };
-    write().inspect_err(|_| drop(fs::remove_file(&new))).map_err(failed)
+    write().inspect_err(|_| drop(fs::remove_file(&new)))
 }
 
 #[cfg(test)]

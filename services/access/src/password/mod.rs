@@ -11,6 +11,7 @@ use session_core::Time;
 use crate::{Attempt, Identity, Provider, Verdict, Work};
 use hash::Hash;
 
+pub(crate) use edit::replace_file;
 pub use edit::{EditError, add_user, remove_user};
 
 /// The users of a password file.

@@ -29,8 +29,11 @@ pub struct Policy {
     /// Some entry speaks of connecting; then what no entry allows to connect may not.
     judges_connect: bool,
     /// What is the same for many clients is there once: by the numbers of the entries that speak of them.
-    shared: Mutex<HashMap<Box<[u32]>, Arc<[Rule]>>>,
+    shared: Mutex<HashMap<EntryNumbers, Arc<[Rule]>>>,
 }
+
+/// The places of entries in their list.
+type EntryNumbers = Box<[u32]>;
 
 /// A rule as it is written.
 #[derive(Clone, Debug)]
@@ -168,7 +171,7 @@ impl Policy {
             let rules = fitting().flat_map(|(entry, _)| entry.compile(subject));
             return Ok(Grants::Rules(rules.collect()));
         }
-        let key: Box<[u32]> = fitting().map(|(_, number)| number).collect();
+        let key: EntryNumbers = fitting().map(|(_, number)| number).collect();
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(rules) = shared.get(&key) {
             return Ok(Grants::Rules(Arc::clone(rules)));
