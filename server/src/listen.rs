@@ -198,7 +198,7 @@ pub(crate) fn resolve(listeners: &[ListenerConfig]) -> Result<Vec<Wanted>, Strin
 /// Refuses what would let anybody from another machine in without the operator having said so:
 /// one problem for each such listener.
 pub(crate) fn exposed(wanted: &[Wanted], config: &Config) -> Vec<String> {
-    if config.allow_anonymous {
+    if config.allow_anonymous || config.access.is_some() {
         return Vec::new();
     }
     wanted
@@ -207,9 +207,9 @@ pub(crate) fn exposed(wanted: &[Wanted], config: &Config) -> Vec<String> {
         .map(|Wanted { config: ListenerConfig { url, asker, .. }, .. }| {
             format!(
                 "{asker}: {url} can be reached from other machines, and nothing decides who may \
-                 connect; listen on {}://127.0.0.1:{} instead, or let everybody connect with \
-                 `allow_anonymous = true` in the configuration file (or the flag \
-                 --allow-anonymous)",
+                 connect; listen on {}://127.0.0.1:{} instead, say in [access] of the configuration file \
+                 who may, or let everybody connect with `allow_anonymous = true` there (or the \
+                 flag --allow-anonymous)",
                 url.scheme.name(),
                 url.port
             )
@@ -226,7 +226,7 @@ pub(crate) fn bind(wanted: Vec<Wanted>) -> Result<Vec<Listener>, String> {
     for Wanted { config, addresses } in wanted {
         let ListenerConfig { url, asker, .. } = &config;
         for address in addresses {
-            match Listener::bind_tcp(&format!("{}://{address}", url.scheme.name()), address) {
+            match Listener::bind_tcp(&config.name(), address) {
                 Ok(listener) => listeners.push(listener),
                 // A machine without IPv6 is common; one whose port is taken needs a decision.
                 Err(error) if *asker == Asker::Default && is_missing(&error.source) => {

@@ -125,6 +125,11 @@ impl ListenerConfig {
         }
     }
 
+    /// What rules and the log call it.
+    pub(crate) fn name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.url.to_string())
+    }
+
     /// Reads a `[[listener]]`; `None` if it has no address.
     pub(super) fn read(section: &mut Section<'_, '_>) -> Option<Self> {
         let url = section.required_string("url");

@@ -1,8 +1,13 @@
 //! The configuration file.
 
+mod access;
 mod listener;
 
-use std::{num::NonZeroU16, path::PathBuf};
+use std::{
+    fs,
+    num::NonZeroU16,
+    path::{Path, PathBuf},
+};
 
 use codec::QoS;
 use session_core::{Features, Limits, QueueFull};
@@ -15,7 +20,8 @@ use crate::{
 use settings::{Choice, Section};
 
 pub(crate) use crate::cli::DurabilityMode;
-pub(crate) use listener::{ClientCertificates, ListenerConfig, TlsConfig, TlsVersion};
+pub(crate) use access::{AccessConfig, OnError, ProviderKind, RulesConfig};
+pub(crate) use listener::ListenerConfig;
 
 /// What an operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) listeners: Vec<ListenerConfig>,
     /// Everybody may connect, even from other machines.
     pub(crate) allow_anonymous: bool,
+    /// Who may connect and what they may do; absent: everybody who can reach the broker, everything.
+    pub(crate) access: Option<AccessConfig>,
     /// Worker threads; absent: one for every two processors.
     pub(crate) workers: Option<NonZeroU16>,
     /// How much is logged.
@@ -73,6 +81,7 @@ impl Default for Config {
                 .map(|url| ListenerConfig::new(url, Asker::Default))
                 .into(),
             allow_anonymous: false,
+            access: None,
             workers: None,
             log_level: LogLevel::default(),
             store: StoreConfig::default(),
@@ -91,6 +100,17 @@ impl Config {
         let mut config = Self::default();
         settings::read(file, text, |section| config.read(section))?;
         Ok(config)
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or everything that is wrong with it, one line each.
+    pub(crate) fn read_file(path: &Path) -> Result<Self, Vec<String>> {
+        let name = path.display().to_string();
+        let text = fs::read_to_string(path)
+            .map_err(|error| vec![format!("cannot read {name}: {error}")])?;
+        Self::parse(&name, &text)
     }
 
     /// Flags override the file.
@@ -131,6 +151,7 @@ impl Config {
             self.listeners.extend(ListenerConfig::read(section));
         });
         top.boolean("allow_anonymous", &mut self.allow_anonymous);
+        top.table("access", |section| self.access = Some(AccessConfig::read(section)));
         let mut workers = 0;
         top.number("workers", 1, WORKERS_MAX, &mut workers);
         self.workers = NonZeroU16::new(workers);

@@ -28,4 +28,4 @@ pub use provider::{Identity, Provider, Verdict, Work};
 pub use refusals::{Refusal, Refusals};
 pub use rights::{Denial, Explanation, Policy, Question, SubscribeMode};
 pub use service::{Access, AccessConfig, Command, Judges, Reply};
-pub use x509::{CertificateName, X509Config, X509Provider};
+pub use x509::{CertificateName, X509Config, X509Provider, name_pattern};

@@ -37,6 +37,15 @@ pub struct X509Config {
     pub required: bool,
 }
 
+/// The regular expression for [`X509Config::pattern`].
+///
+/// # Errors
+/// The text is none, in words.
+pub fn name_pattern(text: &str) -> Result<Regex, String> {
+    Regex::new(text)
+        .map_err(|error| format!("`{text}` is no regular expression: {error}").replace('\n', " "))
+}
+
 /// Lets in who has shown a certificate.
 #[derive(Clone, Debug)]
 pub struct X509Provider {
