@@ -183,6 +183,7 @@ fn shards(config: &Config, map: ShardMap, durable: bool) -> Vec<ShardConfig> {
             Some(_) => Authentication::Ask,
             None => Authentication::Anonymous,
         },
+        denied_publish_v3: config.denied_publish_v3,
         limits: config.limits.clone(),
         features: config.features.clone(),
         ..ShardConfig::new(id, map)

@@ -60,7 +60,7 @@ pub use api::{
     Answer, Cause, Command, Crowd, Effect, Effects, Event, Exchange, Input, Load, Loaded, Origin,
     Principal, Proxied, Reply, Request, Subject, Transport,
 };
-pub use config::{Authentication, Features, Limits, QueueFull, ShardConfig};
+pub use config::{Authentication, DeniedPublish, Features, Limits, QueueFull, ShardConfig};
 pub use ids::{CommitSeq, ConnId, Place, ShardId, ShardMap, Ticket, Time};
 pub use rate::ClientLimits;
 pub use shard::{

@@ -10,7 +10,7 @@ use std::{
 };
 
 use codec::QoS;
-use session_core::{Features, Limits, QueueFull};
+use session_core::{DeniedPublish, Features, Limits, QueueFull};
 use store::Faults;
 
 use crate::{
@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) allow_anonymous: bool,
     /// Who may connect and what they may do; absent: everybody who can reach the broker, everything.
     pub(crate) access: Option<AccessConfig>,
+    /// What happens to clients before 5.0 that publish what they may not.
+    pub(crate) denied_publish_v3: DeniedPublish,
     /// Worker threads; absent: one for every two processors.
     pub(crate) workers: Option<NonZeroU16>,
     /// How much is logged.
@@ -82,6 +84,7 @@ impl Default for Config {
                 .into(),
             allow_anonymous: false,
             access: None,
+            denied_publish_v3: DeniedPublish::default(),
             workers: None,
             log_level: LogLevel::default(),
             store: StoreConfig::default(),
@@ -151,7 +154,10 @@ impl Config {
             self.listeners.extend(ListenerConfig::read(section));
         });
         top.boolean("allow_anonymous", &mut self.allow_anonymous);
-        top.table("access", |section| self.access = Some(AccessConfig::read(section)));
+        top.table("access", |section| {
+            section.choice_of("denied_publish_v3", DENIED_PUBLISH, &mut self.denied_publish_v3);
+            self.access = Some(AccessConfig::read(section));
+        });
         let mut workers = 0;
         top.number("workers", 1, WORKERS_MAX, &mut workers);
         self.workers = NonZeroU16::new(workers);
@@ -169,6 +175,7 @@ fn read_limits(section: &mut Section<'_, '_>, limits: &mut Limits) {
     let Limits {
         connect_timeout_ms,
         ask_timeout_ms,
+        reauthenticate_grace_ms,
         connections_max,
         sessions_max,
         client_id_bytes_max,
@@ -200,6 +207,7 @@ fn read_limits(section: &mut Section<'_, '_>, limits: &mut Limits) {
     const PACKET_MAX: u32 = 268_435_455 + 5;
     section.number("connect_timeout_ms", 1, 3_600_000, connect_timeout_ms);
     section.number("ask_timeout_ms", 1, 3_600_000, ask_timeout_ms);
+    section.number("reauthenticate_grace_ms", 0, 3_600_000, reauthenticate_grace_ms);
     section.number("connections_max", 1, u32::MAX, connections_max);
     section.number("sessions_max", 1, u32::MAX, sessions_max);
     section.number("client_id_bytes_max", 1, u16::MAX, client_id_bytes_max);
@@ -279,6 +287,9 @@ impl Choice for LogLevel {
         ("trace", Self::Trace),
     ];
 }
+
+const DENIED_PUBLISH: &[(&str, DeniedPublish)] =
+    &[("acknowledge", DeniedPublish::Acknowledge), ("disconnect", DeniedPublish::Disconnect)];
 
 const QUEUE_FULL: &[(&str, QueueFull)] =
     &[("drop_oldest", QueueFull::DropOldest), ("reject", QueueFull::Reject)];
