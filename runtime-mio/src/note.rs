@@ -86,7 +86,7 @@ pub(crate) const fn connection_of(event: &Event) -> Option<ConnId> {
     }
 }
 
-struct Peer(Option<SocketAddr>);
+pub(crate) struct Peer(pub(crate) Option<SocketAddr>);
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
