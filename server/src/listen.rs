@@ -7,10 +7,11 @@ use std::{
     str::FromStr,
 };
 
-use runtime_mio::{BindError, Listener};
+use runtime_mio::{BindError, CertificateFiles, Listener, TlsDoor, TlsSetup};
+use session_core::Limits;
 use tracing::warn;
 
-use crate::config::{Config, ListenerConfig};
+use crate::config::{Config, ListenerConfig, TlsVersion};
 
 /// How bytes travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,17 +218,33 @@ pub(crate) fn exposed(wanted: &[Wanted], config: &Config) -> Vec<String> {
         .collect()
 }
 
-/// Binds all addresses.
+/// What is served.
+pub(crate) struct Doors {
+    /// The listeners.
+    pub(crate) listeners: Vec<Listener>,
+    /// What each is called in the log, in the same order: its address, with the real port.
+    pub(crate) names: Vec<String>,
+    /// What has certificates, by address.
+    pub(crate) tls: Vec<(String, TlsDoor)>,
+}
+
+/// Binds all addresses, and reads all certificates.
 ///
 /// # Errors
-/// An address that was asked for cannot be bound, or there is none left.
-pub(crate) fn bind(wanted: Vec<Wanted>) -> Result<Vec<Listener>, String> {
-    let mut listeners = Vec::new();
+/// An address that was asked for cannot be bound, a file cannot be used, or there is no address left.
+pub(crate) fn bind(wanted: Vec<Wanted>, limits: &Limits) -> Result<Doors, String> {
+    let mut doors = Doors { listeners: Vec::new(), names: Vec::new(), tls: Vec::new() };
     for Wanted { config, addresses } in wanted {
         let ListenerConfig { url, asker, .. } = &config;
+        let scheme = url.scheme.name();
+        let tls = tls_door(&config)?;
+        if let Some(door) = &tls {
+            doors.tls.push((url.to_string(), door.clone()));
+        }
+        let mut bound = Vec::new();
         for address in addresses {
             match Listener::bind_tcp(&config.name(), address) {
-                Ok(listener) => listeners.push(listener),
+                Ok(listener) => bound.push(listener),
                 // A machine without IPv6 is common; one whose port is taken needs a decision.
                 Err(error) if *asker == Asker::Default && is_missing(&error.source) => {
                     warn!(
@@ -238,11 +255,67 @@ pub(crate) fn bind(wanted: Vec<Wanted>) -> Result<Vec<Listener>, String> {
                 Err(error) => return Err(explain(asker, &error, address.port())),
             }
         }
+        if let Some(path) = url.path() {
+            let listener = Listener::bind_unix(&config.name(), path, config.mode);
+            bound.push(listener.map_err(|error| explain(asker, &error, 0))?);
+        }
+        for listener in bound {
+            doors.names.push(match listener.local_addr() {
+                Some(address) => format!("{scheme}://{address}"),
+                None => url.to_string(),
+            });
+            doors.listeners.push(with_layers(listener, &config, tls.clone(), limits));
+        }
     }
-    if listeners.is_empty() {
+    if doors.listeners.is_empty() {
         return Err("there is no address to listen on".to_owned());
     }
-    Ok(listeners)
+    Ok(doors)
+}
+
+fn tls_door(config: &ListenerConfig) -> Result<Option<TlsDoor>, String> {
+    let ListenerConfig { url, asker, tls, .. } = config;
+    if !url.scheme.is_tls() {
+        return Ok(None);
+    }
+    let certificates = tls.certificates.iter();
+    let files = certificates
+        .map(|(chain, key)| CertificateFiles { chain: chain.clone(), key: key.clone() });
+    let alpn: &[u8] = if url.scheme.is_websocket() { b"http/1.1" } else { b"mqtt" };
+    let setup = TlsSetup {
+        certificates: files.collect(),
+        client_certificates: tls.client_certificates.0,
+        client_ca: tls.client_ca.clone(),
+        crl: tls.crl.clone(),
+        tls13_only: tls.minimum == TlsVersion::V13,
+        cipher_suites: tls.cipher_suites.clone(),
+        alpn: vec![alpn.to_vec()],
+    };
+    TlsDoor::load(setup).map(Some).map_err(|error| format!("{asker}: {error}"))
+}
+
+fn with_layers(
+    listener: Listener,
+    config: &ListenerConfig,
+    tls: Option<TlsDoor>,
+    limits: &Limits,
+) -> Listener {
+    let mut listener = listener.with_handshake_timeout_ms(config.handshake_timeout_ms);
+    if !config.proxy_from.is_empty() {
+        listener = listener.with_proxies(config.proxy_from.clone());
+    }
+    if let Some(door) = tls {
+        listener = listener.with_tls(door);
+    }
+    if config.url.scheme.is_websocket() {
+        // A message may hold several packets, and clients put what they have into one.
+        let message_bytes_max = limits.packet_bytes_max as usize * 2;
+        let mut setup = config.websocket.clone();
+        setup.first_message_bytes_max = limits.connect_packet_bytes_max as usize;
+        setup.message_bytes_max = message_bytes_max;
+        listener = listener.with_websocket(setup);
+    }
+    listener
 }
 
 fn is_loopback(ip: IpAddr) -> bool {
@@ -256,6 +329,7 @@ fn is_missing(error: &io::Error) -> bool {
 
 fn explain(asker: &Asker, error: &BindError, port: u16) -> String {
     let hint = match error.source.kind() {
+        io::ErrorKind::AddrInUse if port == 0 => "; another program listens there".to_owned(),
         io::ErrorKind::AddrInUse => {
             format!("; another program listens there (`ss -ltnp sport = :{port}` shows which)")
         }

@@ -18,7 +18,7 @@ use std::{
 };
 
 use clap::Parser;
-use runtime_mio::{RuntimeConfig, Stopper};
+use runtime_mio::{RuntimeConfig, Stopper, TlsDoor};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use session_core::{Authentication, ShardConfig, ShardId, ShardMap};
 use signal_hook::{
@@ -31,6 +31,7 @@ use tracing_subscriber::EnvFilter;
 use cli::{Arguments, Command, LogLevel};
 use config::Config;
 use guarded::Guarded;
+use listen::Doors;
 use watch::Watched;
 
 /// The first levels of a topic that decide which worker owns it.
@@ -86,7 +87,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     let guarded = config.access.as_ref().map(|access| Guarded::start(access, &config)).transpose();
     let guarded = guarded.map_err(Failure::Usage)?;
-    let listeners = listen::bind(wanted).map_err(Failure::System)?;
+    let Doors { listeners, names, tls } =
+        listen::bind(wanted, &config.limits).map_err(Failure::System)?;
 
     let map = map(&config);
     info!(
@@ -98,7 +100,6 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut durable = durable::open(&config.store, map, TOPIC_LEVELS).map_err(Failure::System)?;
     let signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| Failure::System(format!("cannot wait for signals: {error}")))?;
-    let names: Vec<_> = listeners.iter().map(|l| format!("tcp://{}", l.local_addr())).collect();
     let mut runtime = RuntimeConfig::new(shards(&config, map, durable.is_some()), listeners);
     let mut services = guarded::no_services();
     if let Some(durable) = &mut durable {
@@ -114,7 +115,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     for name in names {
         info!("listening on {name}");
     }
-    let watched = watched(&config, guarded);
+    let watched = watched(&config, guarded, tls);
     if !watched.is_empty() {
         watch::start(watched).map_err(Failure::System)?;
     }
@@ -130,7 +131,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 /// What is read again when its files change.
-fn watched(config: &Config, guarded: Option<Guarded>) -> Vec<Watched> {
+fn watched(config: &Config, guarded: Option<Guarded>, tls: Vec<(String, TlsDoor)>) -> Vec<Watched> {
     let mut all = Vec::new();
     if let (Some(access), Some(guarded)) = (&config.access, guarded) {
         let config = config.clone();
@@ -141,6 +142,11 @@ fn watched(config: &Config, guarded: Option<Guarded>) -> Vec<Watched> {
         };
         all.push(Watched { what: "access".into(), files, reload: Box::new(reload) });
     }
+    all.extend(tls.into_iter().map(|(address, door)| Watched {
+        what: format!("certificates of {address}"),
+        files: door.files(),
+        reload: Box::new(move || door.reload().map_err(|error| vec![error.to_string()])),
+    }));
     all
 }
 

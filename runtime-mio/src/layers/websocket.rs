@@ -21,7 +21,7 @@ use super::upgrade::{self, Upgrade};
 const BUFFER_BYTES: usize = 4 * 1024;
 
 /// What a WebSocket listener is made of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebSocketSetup {
     /// The path of the URL.
     pub path: String,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use runtime_mio::WebSocketSetup;
 use session_core::{AddressRange, ClientLimits};
 
 use crate::listen::{Asker, ListenUrl, Scheme};
@@ -19,7 +20,7 @@ pub(crate) struct ListenerConfig {
     /// Certificates and what is asked of clients; with `tls://` and `wss://`.
     pub(crate) tls: TlsConfig,
     /// What HTTP requests have to say; with `ws://` and `wss://`.
-    pub(crate) websocket: WebSocketConfig,
+    pub(crate) websocket: WebSocketSetup,
     /// Proxies that tell the client's address by the PROXY protocol; everybody else is turned away. Empty: the
     /// protocol is not spoken.
     pub(crate) proxy_from: Vec<AddressRange>,
@@ -52,41 +53,9 @@ pub(crate) struct TlsConfig {
     pub(crate) cipher_suites: Vec<String>,
 }
 
-/// What HTTP requests have to say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct WebSocketConfig {
-    /// The path of the URL.
-    pub(crate) path: String,
-    /// Pages whose scripts may connect, as `https://example.org`; empty: any.
-    pub(crate) origins: Vec<String>,
-    /// Requests that name no page are refused too.
-    pub(crate) require_origin: bool,
-    /// Proxies whose `X-Forwarded-For` is believed.
-    pub(crate) forwarded_from: Vec<AddressRange>,
-}
-
-impl Default for WebSocketConfig {
-    fn default() -> Self {
-        Self {
-            path: "/mqtt".into(),
-            origins: Vec::new(),
-            require_origin: false,
-            forwarded_from: Vec::new(),
-        }
-    }
-}
-
 /// Whether clients show a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum ClientCertificates {
-    /// They are not asked.
-    #[default]
-    Off,
-    /// They are asked, and come in without.
-    Optional,
-    /// They do not come in without.
-    Required,
-}
+pub(crate) struct ClientCertificates(pub(crate) runtime_mio::ClientCertificates);
 
 /// A version of TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,8 +68,11 @@ pub(crate) enum TlsVersion {
 }
 
 impl Choice for ClientCertificates {
-    const CHOICES: &'static [(&'static str, Self)] =
-        &[("off", Self::Off), ("optional", Self::Optional), ("required", Self::Required)];
+    const CHOICES: &'static [(&'static str, Self)] = &[
+        ("off", Self(runtime_mio::ClientCertificates::Off)),
+        ("optional", Self(runtime_mio::ClientCertificates::Optional)),
+        ("required", Self(runtime_mio::ClientCertificates::Required)),
+    ];
 }
 
 impl Choice for TlsVersion {
@@ -115,7 +87,7 @@ impl ListenerConfig {
             asker,
             name: None,
             tls: TlsConfig::default(),
-            websocket: WebSocketConfig::default(),
+            websocket: WebSocketSetup::default(),
             proxy_from: Vec::new(),
             mode: 0o660,
             providers: None,
@@ -218,7 +190,8 @@ impl ListenerConfig {
                 format!("{} needs `certificate` and `key`, the paths of two PEM files", self.url),
             );
         }
-        if self.tls.client_certificates != ClientCertificates::Off && self.tls.client_ca.is_empty()
+        if self.tls.client_certificates != ClientCertificates::default()
+            && self.tls.client_ca.is_empty()
         {
             section.problem(
                 span,

@@ -21,7 +21,7 @@ use settings::{Choice, Section};
 
 pub(crate) use crate::cli::DurabilityMode;
 pub(crate) use access::{AccessConfig, OnError, ProviderKind, RulesConfig};
-pub(crate) use listener::ListenerConfig;
+pub(crate) use listener::{ListenerConfig, TlsVersion};
 
 /// What an operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
