@@ -4,7 +4,13 @@
 //! configuration: each accepts it, refuses it (which ends the chain) or skips it. Nobody accepts means refused.
 
 mod attempt;
+mod breaker;
+mod cache;
+mod http;
 mod provider;
 
 pub use attempt::{Attempt, Secret, Step};
+pub use breaker::{Breaker, BreakerConfig, Pass};
+pub use cache::{Cache, Digest, Namer};
+pub use http::{Endpoint, EndpointConfig, Fetch, FetchError, Fetched, HttpConfig, HttpProvider};
 pub use provider::{Identity, Provider, Verdict, Work};
