@@ -7,10 +7,13 @@ mod attempt;
 mod breaker;
 mod cache;
 mod http;
+mod jwks;
 mod provider;
+mod turns;
 
 pub use attempt::{Attempt, Secret, Step};
 pub use breaker::{Breaker, BreakerConfig, Pass};
 pub use cache::{Cache, Digest, Namer};
 pub use http::{Endpoint, EndpointConfig, Fetch, FetchError, Fetched, HttpConfig, HttpProvider};
+pub use jwks::{Jwks, JwksConfig, KeySet};
 pub use provider::{Identity, Provider, Verdict, Work};

@@ -15,8 +15,7 @@ mod fetch;
 mod question;
 mod rights;
 #[cfg(test)]
-mod server;
-mod turns;
+pub(crate) mod server;
 
 use std::{
     fmt,
@@ -27,12 +26,12 @@ use std::{
 use session_core::Time;
 
 pub use fetch::{Endpoint, EndpointConfig, Fetch, FetchError, Fetched};
-use turns::Turns;
 
 use crate::{
     Attempt, Provider, Verdict, Work,
     breaker::{Breaker, BreakerConfig},
     cache::{Cache, Digest, Namer},
+    turns::Turns,
 };
 
 /// How the server is asked.

@@ -7,7 +7,7 @@ use std::{
 
 /// A bounded number of turns, with a bounded number of threads that wait for one.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(crate) struct Turns {
     turns_max: usize,
     waiting_max: usize,
     taken: Mutex<Taken>,
@@ -22,17 +22,17 @@ struct Taken {
 
 /// A turn, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn<'a>(&'a Turns);
+pub(crate) struct Turn<'a>(&'a Turns);
 
 impl Turns {
     /// So many at a time, at least one.
-    pub(super) fn new(turns_max: usize, waiting_max: usize) -> Self {
+    pub(crate) fn new(turns_max: usize, waiting_max: usize) -> Self {
         let turns_max = turns_max.max(1);
         Self { turns_max, waiting_max, taken: Mutex::default(), free: Condvar::new() }
     }
 
     /// A turn, now or when one is free; `None` if too many wait already, or none becomes free in time.
-    pub(super) fn take(&self, patience: Duration) -> Option<Turn<'_>> {
+    pub(crate) fn take(&self, patience: Duration) -> Option<Turn<'_>> {
         let mut taken = self.taken();
         if taken.turns >= self.turns_max {
             if taken.waiting >= self.waiting_max {
@@ -71,7 +71,7 @@ impl Turns {
     }
 
     #[cfg(test)]
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.taken().waiting
     }
 }
