@@ -6,21 +6,30 @@
 mod anonymous;
 mod attempt;
 mod blocks;
+mod breaker;
+mod cache;
 mod chain;
 mod guard;
+mod http;
+mod jwks;
 mod password;
 mod pool;
 mod provider;
 mod refusals;
 mod rights;
 mod service;
+mod turns;
 mod x509;
 
 pub use anonymous::AnonymousProvider;
 pub use attempt::{Attempt, Secret, Step};
 pub use blocks::{Block, Blocked, Blocks};
+pub use breaker::{Breaker, BreakerConfig, Pass};
+pub use cache::{Cache, Digest, Namer};
 pub use chain::{Chain, Link, Outcome};
 pub use guard::{Guard, GuardConfig};
+pub use http::{Endpoint, EndpointConfig, Fetch, FetchError, Fetched, HttpConfig, HttpProvider};
+pub use jwks::{Jwks, JwksConfig, KeySet};
 pub use password::{
     EditError, PasswordFile, PasswordProvider, Verification, add_user, remove_user,
 };
