@@ -12,6 +12,7 @@ mod chain;
 mod guard;
 mod http;
 mod jwks;
+mod jwt;
 mod password;
 mod pool;
 mod provider;
@@ -30,6 +31,7 @@ pub use chain::{Chain, Link, Outcome};
 pub use guard::{Guard, GuardConfig};
 pub use http::{Endpoint, EndpointConfig, Fetch, FetchError, Fetched, HttpConfig, HttpProvider};
 pub use jwks::{Jwks, JwksConfig, KeySet};
+pub use jwt::{ClaimsConfig, JwtKeySet, JwtKeys, JwtProvider, Usable};
 pub use password::{
     EditError, PasswordFile, PasswordProvider, Verification, add_user, remove_user,
 };

@@ -14,7 +14,7 @@ use regex::Regex;
 use session_core::{Action, Actions, AddressRange, Grants, Rule, Subject};
 
 use codec::QoS;
-use template::Template;
+pub(crate) use template::Template;
 
 pub use explain::{Explanation, Question};
 pub use mosquitto::SubscribeMode;
