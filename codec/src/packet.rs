@@ -1,7 +1,7 @@
 //! Control packets as values, one type for all three protocol versions.
 
 use alloc::{boxed::Box, vec::Vec};
-use core::num::NonZeroU16;
+use core::{fmt, num::NonZeroU16};
 
 use bytes::Bytes;
 
@@ -201,8 +201,8 @@ impl Packet {
     }
 }
 
-/// CONNECT: a client asks for a session.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// CONNECT: a client asks for a session. Its password is not shown by `Debug`.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Connect {
     /// Protocol name and level.
     pub version: ProtocolVersion,
@@ -222,6 +222,34 @@ pub struct Connect {
     pub password: Option<Bytes>,
     /// CONNECT properties (5.0).
     pub properties: Properties,
+}
+
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Named one by one, so that a new field is thought of.
+        let Self {
+            version,
+            bridge,
+            clean_start,
+            keep_alive_s,
+            client_id,
+            will,
+            user_name,
+            password,
+            properties,
+        } = self;
+        f.debug_struct("Connect")
+            .field("version", version)
+            .field("bridge", bridge)
+            .field("clean_start", clean_start)
+            .field("keep_alive_s", keep_alive_s)
+            .field("client_id", client_id)
+            .field("will", will)
+            .field("user_name", user_name)
+            .field("password", &password.as_ref().map(|_| "***"))
+            .field("properties", properties)
+            .finish()
+    }
 }
 
 /// The Will of a CONNECT: a message kept for the moment the connection breaks.

@@ -1,6 +1,7 @@
 //! MQTT 5.0 properties: one enum, one list, one table of what is allowed where.
 
 use alloc::{boxed::Box, vec::Vec};
+use core::fmt;
 
 use bytes::Bytes;
 
@@ -431,9 +432,28 @@ pub(crate) enum Value<'a> {
     StringPair(&'a str, &'a str),
 }
 
-/// The properties of one packet in the order of the wire. Empty lists allocate nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+/// The properties of one packet in the order of the wire. Empty lists allocate nothing. `Debug` does not show
+/// Authentication Data.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Properties(Vec<Property>);
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Properties")?;
+        let shown = self.0.iter().map(|property| match property {
+            Property::AuthenticationData(_) => None,
+            property => Some(property),
+        });
+        let mut list = f.debug_list();
+        for property in shown {
+            match property {
+                Some(property) => list.entry(property),
+                None => list.entry(&format_args!("AuthenticationData(***)")),
+            };
+        }
+        list.finish()
+    }
+}
 
 impl Properties {
     /// No properties.

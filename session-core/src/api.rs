@@ -1,7 +1,10 @@
 //! What goes into a shard and what comes out.
 
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
-use core::net::{IpAddr, SocketAddr};
+use core::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use bytes::Bytes;
 use codec::{
@@ -300,7 +303,7 @@ pub struct Subject {
 }
 
 /// An enhanced authentication on its way: what whoever answers wants to see again with the next step.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Exchange {
     /// Who seems to be there.
     pub subject: Arc<Subject>,
@@ -308,8 +311,14 @@ pub struct Exchange {
     pub state: Bytes,
 }
 
-/// A question to the outside.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange").field("subject", &self.subject).finish_non_exhaustive()
+    }
+}
+
+/// A question to the outside. `Debug` shows no secret of it.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Request {
     /// May this client connect?
     Authenticate {
@@ -336,6 +345,27 @@ pub enum Request {
         /// The client, as it was let in.
         subject: Arc<Subject>,
     },
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Authenticate { connect, origin } => f
+                .debug_struct("Authenticate")
+                .field("connect", connect)
+                .field("origin", origin)
+                .finish(),
+            Self::Continue { client_id, method, data, again, exchange } => f
+                .debug_struct("Continue")
+                .field("client_id", client_id)
+                .field("method", method)
+                .field("data", &data.as_ref().map(|_| "***"))
+                .field("again", again)
+                .field("exchange", exchange)
+                .finish(),
+            Self::Judge { subject } => f.debug_struct("Judge").field("subject", subject).finish(),
+        }
+    }
 }
 
 /// What the outside says.

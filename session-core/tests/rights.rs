@@ -484,6 +484,38 @@ fn retained_messages_are_judged_by_whom_they_go_to() {
 }
 
 #[test]
+fn credentials_never_appear_in_debug_output() {
+    let properties = [
+        Property::AuthenticationMethod("M".into()),
+        Property::AuthenticationData(b"geheim-1".to_vec().into()),
+    ];
+    let password = Some(b"geheim-2".to_vec().into());
+    let connect = Connect { password, properties: properties.into_iter().collect(), ..v5("c") };
+    let packet = Packet::Connect(Box::new(connect.clone()));
+    let subject = Arc::new(Subject::default());
+    let exchange = Some(Exchange { subject, state: b"geheim-3".to_vec().into() });
+    let request = Request::Continue {
+        client_id: "c".into(),
+        method: "M".into(),
+        data: Some(b"geheim-4".to_vec().into()),
+        again: false,
+        exchange,
+    };
+    let mut world = World::new(|_| {});
+    world.is_silent = true;
+    world.connect(1, connect);
+    // Bytes are shown as text or as numbers; both begin with a "g" that is followed by an "e".
+    for shown in [
+        format!("{packet:?}"),
+        format!("{request:?}"),
+        format!("{:?}", world.asked),
+        format!("{:?}", world.shard),
+    ] {
+        assert!(!shown.contains("geheim") && !shown.contains("103, 101"), "{shown}");
+    }
+}
+
+#[test]
 fn what_a_client_says_of_itself_is_no_wildcard() {
     for text in ["+", "#", "a/b", "$SYS", ""] {
         let pattern = Pattern::new([Level::Is("u".into()), Level::Is(text.into())]);
