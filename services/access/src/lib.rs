@@ -8,7 +8,10 @@ mod breaker;
 mod cache;
 mod http;
 mod jwks;
+mod names;
+mod pool;
 mod provider;
+mod service;
 mod turns;
 
 pub use attempt::{Attempt, Secret, Step};
@@ -17,3 +20,7 @@ pub use cache::{Cache, Digest, Namer};
 pub use http::{Endpoint, EndpointConfig, Fetch, FetchError, Fetched, HttpConfig, HttpProvider};
 pub use jwks::{Jwks, JwksConfig, KeySet};
 pub use provider::{Identity, Provider, Verdict, Work};
+pub use service::{
+    Access, AccessConfig, AccessCounts, Clock, Gate, Judges, Keys, Outcome, Refusal, RefusalLog,
+    Rights, Visitor,
+};

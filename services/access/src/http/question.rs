@@ -5,10 +5,9 @@ use std::net::IpAddr;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use codec::ProtocolVersion;
 use serde::Serialize;
-use session_core::{Origin, Transport};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use session_core::Transport;
 
-use crate::Attempt;
+use crate::{Attempt, names::common_name};
 
 /// The body of the question. A serializer writes it, so nothing that a client says can be more than the text
 /// of its field; and every field is there, so nobody has to know what an absent one means.
@@ -60,17 +59,6 @@ pub(super) fn question(attempt: &Attempt, with_password: bool) -> Result<Vec<u8>
         common_name: common_name(&attempt.origin),
     };
     serde_json::to_vec(&question).map_err(|error| error.to_string())
-}
-
-/// The Common Name of the client's verified certificate. What a proxy tells counts only if the client's
-/// certificate did not come this far.
-fn common_name(origin: &Origin) -> Option<Box<str>> {
-    let Some(der) = origin.certificates.first() else {
-        return origin.proxied.as_ref()?.common_name.clone();
-    };
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let mut names = certificate.subject().iter_common_name();
-    names.next()?.as_str().ok().map(Into::into)
 }
 
 #[cfg(test)]
