@@ -22,7 +22,7 @@ fn a_live_broker_gives_the_traces_of_the_simulated_one() {
     let options = Options {
         patience: Patience { answer: Duration::from_secs(20), quiet: Duration::from_millis(100) },
         jobs: 64,
-        ..Options::new(broker.local_addrs()[0])
+        ..Options::new(broker.local_addrs()[0].expect("a TCP address"))
     };
     let chosen = Selection::default().choose(&files, &Requirements::embedded());
     let run = run::run(&chosen, &options, |_| {}).expect("it is reachable");

@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     os::fd::AsRawFd,
     sync::{
         Arc,
@@ -14,10 +15,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener, unix::SourceFd};
+use mio::{
+    Events, Interest, Poll, Token, Waker,
+    net::{TcpListener, UnixListener},
+    unix::SourceFd,
+};
 use tracing::warn;
 
-use crate::{connection::Source, listener::Listener, mailbox::Address, mailbox::Mail};
+use crate::{
+    connection::Source,
+    listener::{Bound, Listener, SocketFile},
+    mailbox::{Address, Mail},
+    socket::Stream,
+};
 
 /// New connections that a worker may have waiting; beyond it another worker gets the next.
 const ARRIVALS_MAX: usize = 1024;
@@ -64,9 +74,35 @@ pub(crate) struct Acceptor {
 
 struct Listening {
     name: Box<str>,
-    socket: TcpListener,
+    socket: Socket,
     /// The kernel said that connections wait, and no accept has found none since.
     ready: bool,
+}
+
+/// A socket that accepts.
+enum Socket {
+    Tcp(TcpListener),
+    /// And its file, which goes with it.
+    Unix(UnixListener, #[allow(dead_code, reason = "it acts when it is dropped")] SocketFile),
+}
+
+impl Socket {
+    fn register(&mut self, poll: &Poll, token: Token) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => poll.registry().register(socket, token, Interest::READABLE),
+            Self::Unix(socket, _) => poll.registry().register(socket, token, Interest::READABLE),
+        }
+    }
+
+    fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, peer) = socket.accept()?;
+                Ok((Stream::Tcp(stream), Some(peer)))
+            }
+            Self::Unix(socket, _) => Ok((Stream::Unix(socket.accept()?.0), None)),
+        }
+    }
 }
 
 impl Acceptor {
@@ -78,8 +114,11 @@ impl Acceptor {
         let mut listening = Vec::with_capacity(listeners.len());
         for (index, listener) in listeners.into_iter().enumerate() {
             let name = listener.name().into();
-            let mut socket = TcpListener::from_std(listener.socket);
-            poll.registry().register(&mut socket, Token(index), Interest::READABLE)?;
+            let mut socket = match listener.socket {
+                Bound::Tcp(socket) => Socket::Tcp(TcpListener::from_std(socket)),
+                Bound::Unix(socket, file) => Socket::Unix(UnixListener::from_std(socket), file),
+            };
+            socket.register(&poll, Token(index))?;
             listening.push(Listening { name, socket, ready: true });
         }
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);

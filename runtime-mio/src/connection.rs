@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use codec::Framer;
-use session_core::ConnId;
+use session_core::{ConnId, Time};
 
 use crate::{outbox::Outbox, socket::Socket};
 
@@ -16,6 +16,8 @@ pub(crate) struct Connection {
     pub(crate) undecoded: Vec<u8>,
     pub(crate) origin: Source,
     pub(crate) state: State,
+    /// While it is [`State::Shaking`]: when patience ends.
+    pub(crate) shaking_until: Time,
     /// The shard wants no further packet for now.
     pub(crate) paused: bool,
     /// Bytes broke a rule: nothing is decoded any more.
@@ -41,13 +43,16 @@ const _: () = assert!(size_of::<Connection>() <= 256, "an idle connection is sma
 /// Where a connection came from, in few bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Source {
-    pub(crate) peer: SocketAddr,
+    /// Absent with a socket of the file system.
+    pub(crate) peer: Option<SocketAddr>,
     pub(crate) listener: u16,
 }
 
 /// How far a connection has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
+    /// PROXY, TLS or WebSocket begin; the shard does not know it.
+    Shaking,
     /// The shard knows it.
     Open,
     /// The shard asked another worker's shard to take it; it leaves as soon as its bytes are put
@@ -69,6 +74,7 @@ impl Connection {
             undecoded: Vec::new(),
             origin,
             state: State::Open,
+            shaking_until: Time(0),
             paused: false,
             deaf: false,
             readable: false,

@@ -15,6 +15,7 @@
 mod acceptor;
 mod clock;
 mod connection;
+mod layers;
 mod listener;
 mod mailbox;
 mod note;
@@ -24,6 +25,9 @@ mod services;
 mod socket;
 mod worker;
 
+pub use layers::{
+    CertificateFiles, ClientCertificates, TlsDoor, TlsError, TlsSetup, WebSocketSetup,
+};
 pub use listener::{BindError, Listener};
 pub use mailbox::Inbox;
 pub use runtime::{

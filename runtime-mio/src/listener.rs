@@ -1,11 +1,20 @@
 //! Bound addresses.
 
 use std::{
-    fmt, io,
+    fmt, fs, io,
     net::{SocketAddr, TcpListener},
+    os::unix::{
+        fs::{FileTypeExt as _, PermissionsExt as _},
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use session_core::AddressRange;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::layers::{TlsDoor, Wanted, WebSocketSetup};
 
 /// Connections that the kernel completes before they are accepted. The kernel cuts it to its own
 /// limit (`net.core.somaxconn`).
@@ -15,8 +24,29 @@ const BACKLOG: i32 = 16 * 1024;
 #[derive(Debug)]
 pub struct Listener {
     name: Box<str>,
-    address: SocketAddr,
-    pub(crate) socket: TcpListener,
+    address: Option<SocketAddr>,
+    pub(crate) socket: Bound,
+    pub(crate) layers: Wanted,
+    pub(crate) handshake_timeout_ms: u64,
+}
+
+/// A bound socket.
+#[derive(Debug)]
+pub(crate) enum Bound {
+    Tcp(TcpListener),
+    /// And its file, which goes with the listener.
+    Unix(UnixListener, SocketFile),
+}
+
+/// A file that is removed in the end.
+#[derive(Debug)]
+pub(crate) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // It may be gone already, or be another broker's by now; then the name is wrong anyway.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 impl Listener {
@@ -45,9 +75,69 @@ impl Listener {
             socket.listen(BACKLOG)?;
             socket.set_nonblocking(true)?;
             let socket = TcpListener::from(socket);
-            Ok(Self { name: name.into(), address: socket.local_addr()?, socket })
+            let address = Some(socket.local_addr()?);
+            Ok(Self::new(name, address, Bound::Tcp(socket)))
         };
         bind().map_err(|source| BindError { name: name.into(), source })
+    }
+
+    /// Binds a socket of the file system; `mode` are its permissions. A socket file on which nobody listens any more is
+    /// replaced.
+    ///
+    /// # Errors
+    /// The system refuses the path, another program listens there, or it is no socket.
+    pub fn bind_unix(name: &str, path: &Path, mode: u32) -> Result<Self, BindError> {
+        let bind = || {
+            if let Ok(found) = fs::symlink_metadata(path) {
+                if !found.file_type().is_socket() {
+                    let why = "there is a file of this name, and it is no socket";
+                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+                }
+                if UnixStream::connect(path).is_ok() {
+                    return Err(io::ErrorKind::AddrInUse.into());
+                }
+                fs::remove_file(path)?;
+            }
+            let socket = UnixListener::bind(path)?;
+            let file = SocketFile(path.to_owned());
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+            socket.set_nonblocking(true)?;
+            Ok(Self::new(name, None, Bound::Unix(socket, file)))
+        };
+        bind().map_err(|source| BindError { name: name.into(), source })
+    }
+
+    fn new(name: &str, address: Option<SocketAddr>, socket: Bound) -> Self {
+        let layers = Wanted::default();
+        Self { name: name.into(), address, socket, layers, handshake_timeout_ms: 10_000 }
+    }
+
+    /// Speaks TLS.
+    #[must_use]
+    pub fn with_tls(mut self, door: TlsDoor) -> Self {
+        self.layers.tls = Some(door);
+        self
+    }
+
+    /// Speaks WebSocket.
+    #[must_use]
+    pub fn with_websocket(mut self, setup: WebSocketSetup) -> Self {
+        self.layers.websocket = Some(Arc::new(setup));
+        self
+    }
+
+    /// Is reached by proxies with these addresses only, which tell the client's by the PROXY protocol.
+    #[must_use]
+    pub fn with_proxies(mut self, ranges: Vec<AddressRange>) -> Self {
+        self.layers.proxy = Some(ranges.into());
+        self
+    }
+
+    /// Gives PROXY, TLS and WebSocket so long together, milliseconds; 10,000 if nothing is said.
+    #[must_use]
+    pub const fn with_handshake_timeout_ms(mut self, timeout_ms: u64) -> Self {
+        self.handshake_timeout_ms = timeout_ms;
+        self
     }
 
     /// The name given.
@@ -55,8 +145,8 @@ impl Listener {
         &self.name
     }
 
-    /// The address bound; a port of 0 has become a real one.
-    pub const fn local_addr(&self) -> SocketAddr {
+    /// The address bound; a port of 0 has become a real one. A socket of the file system has none.
+    pub const fn local_addr(&self) -> Option<SocketAddr> {
         self.address
     }
 }

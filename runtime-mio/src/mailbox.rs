@@ -7,15 +7,18 @@ use std::sync::{
 };
 
 use codec::Connect;
-use mio::{Waker, net::TcpStream};
+use mio::Waker;
 use session_core::{Answer, Command, CommitSeq, Loaded, ShardId, ShardMsg, Ticket};
 
-use crate::connection::{Connection, Source};
+use crate::{
+    connection::{Connection, Source},
+    socket::Stream,
+};
 
 /// What a worker gets.
 pub(crate) enum Mail {
     /// A new connection.
-    Accepted(TcpStream, Source),
+    Accepted(Stream, Source),
     /// What another worker has to say: everything of one of its turns, in order.
     Posts(ShardId, Vec<Post>),
     /// An answer to what the shard asked.

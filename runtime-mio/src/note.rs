@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr};
 
 use codec::{ProtocolVersion, ReasonCode};
-use session_core::{Cause, ConnId, Event};
+use session_core::{Action, Cause, ConnId, Event};
 use tracing::{info, warn};
 
 /// Writes the line of an event. Client Identifiers and user names are quoted and escaped: they may
@@ -37,6 +37,23 @@ pub(crate) fn write(event: &Event, peer: Option<SocketAddr>) {
                 "disconnected"
             ),
         },
+        Event::Denied { conn: _, client_id, user, action, topic, rule, untold } => {
+            let action = match action {
+                Action::Publish => "publish",
+                Action::Subscribe => "subscribe",
+                Action::Receive => "receive",
+            };
+            warn!(
+                client = ?client_id,
+                %peer,
+                user = ?user.as_deref().unwrap_or_default(),
+                action,
+                ?topic,
+                rule = rule.as_deref().unwrap_or("no rule allows it"),
+                untold,
+                "denied"
+            );
+        }
         Event::QueueFull { client_id, queued } => {
             warn!(client = ?client_id, queued, "the session's queue is full");
         }
@@ -59,7 +76,9 @@ pub(crate) fn write(event: &Event, peer: Option<SocketAddr>) {
 /// The connection that an event speaks of.
 pub(crate) const fn connection_of(event: &Event) -> Option<ConnId> {
     match event {
-        Event::Connected { conn, .. } | Event::Disconnected { conn, .. } => Some(*conn),
+        Event::Connected { conn, .. }
+        | Event::Disconnected { conn, .. }
+        | Event::Denied { conn, .. } => Some(*conn),
         Event::QueueFull { .. }
         | Event::QueueAged { .. }
         | Event::SharedBacklogLost { .. }
@@ -67,7 +86,7 @@ pub(crate) const fn connection_of(event: &Event) -> Option<ConnId> {
     }
 }
 
-struct Peer(Option<SocketAddr>);
+pub(crate) struct Peer(pub(crate) Option<SocketAddr>);
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

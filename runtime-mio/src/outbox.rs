@@ -246,6 +246,7 @@ mod tests {
     use codec::{Message, Properties, ProtocolVersion};
 
     use super::*;
+    use crate::socket::Stream;
 
     /// Small and large payloads leave in the order they were queued, through a socket that is
     /// often full, and at the end no memory is owned.
@@ -348,6 +349,6 @@ mod tests {
         let writer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         writer.set_nonblocking(true).unwrap();
         let (reader, _) = listener.accept().unwrap();
-        (Socket::Tcp(mio::net::TcpStream::from_std(writer)), reader)
+        (Socket::Plain(Stream::Tcp(mio::net::TcpStream::from_std(writer))), reader)
     }
 }

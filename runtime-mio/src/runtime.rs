@@ -18,7 +18,7 @@ use crate::{
     acceptor::{Acceptor, AcceptorStop},
     clock::Clock,
     mailbox::{Address, Mail, Mailbox, mailbox},
-    worker::{ACCEPT, WAKE, Worker, WorkerConfig},
+    worker::{ACCEPT, Door, WAKE, Worker, WorkerConfig},
 };
 
 /// What a runtime is made of.
@@ -114,8 +114,7 @@ pub fn start(mut config: RuntimeConfig) -> Result<Running, StartError> {
         return Err(StartError::NoShards);
     }
     let local_addrs = config.listeners.iter().map(Listener::local_addr).collect();
-    let names: Arc<[Box<str>]> =
-        config.listeners.iter().map(|listener| listener.name().into()).collect();
+    let doors: Arc<[Door]> = config.listeners.iter().map(Door::of).collect();
     let instance = RandomState::new().hash_one(std::process::id());
 
     let mut addresses = Vec::new();
@@ -148,7 +147,7 @@ pub fn start(mut config: RuntimeConfig) -> Result<Running, StartError> {
             WorkerConfig {
                 shard,
                 peers: addresses.clone(),
-                listeners: Arc::clone(&names),
+                doors: Arc::clone(&doors),
                 credit: config.credit,
                 shutdown_ms: config.shutdown_ms,
             },
@@ -171,12 +170,12 @@ pub fn start(mut config: RuntimeConfig) -> Result<Running, StartError> {
 pub struct Running {
     threads: Vec<JoinHandle<Result<(), WorkerPanicked>>>,
     stopper: Stopper,
-    local_addrs: Vec<SocketAddr>,
+    local_addrs: Vec<Option<SocketAddr>>,
 }
 
 impl Running {
-    /// The bound addresses, in the order of the listeners.
-    pub fn local_addrs(&self) -> &[SocketAddr] {
+    /// The bound addresses, in the order of the listeners; none for a socket of the file system.
+    pub fn local_addrs(&self) -> &[Option<SocketAddr>] {
         &self.local_addrs
     }
 

@@ -2,59 +2,172 @@
 
 use std::{
     io::{self, IoSlice, Read, Write},
-    net::Shutdown,
+    net::{Shutdown, SocketAddr},
 };
 
-use mio::{Interest, Registry, Token, net::TcpStream};
+use mio::{
+    Interest, Registry, Token,
+    net::{TcpStream, UnixStream},
+};
+use session_core::Origin;
+
+use crate::layers::{Layered, Shaken};
 
 /// How the bytes of one connection travel.
 ///
-/// Everything above reads and writes plain MQTT bytes; TLS, WebSocket and PROXY become variants
-/// whose state hides behind the same few functions.
+/// Everything above reads and writes plain MQTT bytes; TLS, WebSocket and PROXY hide behind the same few functions.
 pub(crate) enum Socket {
+    /// Nothing between MQTT and the kernel.
+    Plain(Stream),
+    /// Something.
+    Layered(Box<Layered>),
+}
+
+/// What the kernel has.
+pub(crate) enum Stream {
     Tcp(TcpStream),
+    Unix(UnixStream),
 }
 
 impl Socket {
-    /// Registers for both directions at once and for good. Registration is edge-triggered, and
-    /// the kernel tells of writability only after a write found the socket full, so the second
-    /// interest costs nothing and no write has to change the registration.
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => {
-                registry.register(stream, token, Interest::READABLE | Interest::WRITABLE)
-            }
-        }
+        self.stream().register(registry, token)
     }
 
     pub(crate) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => registry.deregister(stream),
+        match self.stream() {
+            Stream::Tcp(stream) => registry.deregister(stream),
+            Stream::Unix(stream) => registry.deregister(stream),
         }
     }
 
+    /// Reads MQTT bytes. As with a plain socket, fewer than there is room for means that there are no more for now.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.read(buffer),
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Layered(layered) => layered.read(buffer),
         }
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.write(bytes),
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Layered(layered) => layered.write(bytes),
         }
     }
 
     pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.write_vectored(slices),
+            Self::Plain(stream) => stream.write_vectored(slices),
+            // A layer makes records or frames of what it gets; the first slice is large enough for one.
+            Self::Layered(layered) => {
+                let first = slices.iter().find(|slice| !slice.is_empty());
+                first.map_or(Ok(0), |slice| layered.write(slice))
+            }
         }
+    }
+
+    /// Whether a layer has bytes that the kernel has not taken yet.
+    pub(crate) fn wants_flush(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Layered(layered) => layered.wants_flush(),
+        }
+    }
+
+    /// Gives the kernel what layers have.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Layered(layered) => layered.flush(),
+        }
+    }
+
+    /// Goes on with what comes before MQTT, as far as bytes are there.
+    pub(crate) fn shake(&mut self) -> io::Result<Shaken> {
+        match self {
+            Self::Plain(_) => Ok(Shaken::Done),
+            Self::Layered(layered) => layered.shake(),
+        }
+    }
+
+    /// The address that a trusted proxy has told.
+    pub(crate) fn told_peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Layered(layered) => layered.told_peer(),
+        }
+    }
+
+    /// Writes down what layers know of where the connection comes from.
+    pub(crate) fn describe(&self, origin: &mut Origin) {
+        if let Self::Layered(layered) = self {
+            layered.describe(origin);
+        }
+    }
+
+    /// Whether bytes may lie in a layer, of which the kernel will not tell.
+    pub(crate) const fn may_hold_input(&self) -> bool {
+        matches!(self, Self::Layered(_))
     }
 
     /// Tells the peer that nothing more comes, while it may still send.
     pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+        if let Self::Layered(layered) = self {
+            layered.say_goodbye()?;
         }
+        match self.stream() {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
+    fn stream(&mut self) -> &mut Stream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Layered(layered) => layered.stream(),
+        }
+    }
+}
+
+impl Stream {
+    /// Registers for both directions at once and for good. Registration is edge-triggered, and
+    /// the kernel tells of writability only after a write found the socket full, so the second
+    /// interest costs nothing and no write has to change the registration.
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Self::Tcp(stream) => registry.register(stream, token, interest),
+            Self::Unix(stream) => registry.register(stream, token, interest),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write_vectored(slices),
+            Self::Unix(stream) => stream.write_vectored(slices),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

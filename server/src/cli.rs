@@ -4,7 +4,9 @@ use std::{num::NonZeroU16, path::PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{listen::ListenUrl, store_tool::StoreCommand};
+use crate::{
+    acl_tool::AclCommand, listen::ListenUrl, passwd_tool::PasswdCommand, store_tool::StoreCommand,
+};
 
 /// An MQTT broker for the versions 3.1, 3.1.1 and 5.0.
 #[derive(Debug, Parser)]
@@ -83,6 +85,12 @@ pub(crate) enum Command {
     /// Looks into a data directory that no broker uses.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Adds, removes and verifies users of a password file.
+    #[command(subcommand)]
+    Passwd(PasswdCommand),
+    /// Says what rules allow, and why.
+    #[command(subcommand)]
+    Acl(Box<AclCommand>),
 }
 
 /// The most worker threads.

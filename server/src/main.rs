@@ -1,13 +1,16 @@
 //! The broker as a program: command line, configuration, start-up and stop.
 
+mod acl_tool;
 mod cli;
 mod config;
 mod durable;
+mod guarded;
 mod listen;
+mod passwd_tool;
 mod store_tool;
+mod watch;
 
 use std::{
-    fs,
     io::{self, IsTerminal, Write},
     num::NonZeroU16,
     process::{self, ExitCode},
@@ -15,9 +18,9 @@ use std::{
 };
 
 use clap::Parser;
-use runtime_mio::{RuntimeConfig, Stopper};
+use runtime_mio::{RuntimeConfig, Stopper, TlsDoor};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use session_core::{ShardConfig, ShardId, ShardMap};
+use session_core::{Authentication, ShardConfig, ShardId, ShardMap};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
@@ -27,6 +30,9 @@ use tracing_subscriber::EnvFilter;
 
 use cli::{Arguments, Command, LogLevel};
 use config::Config;
+use guarded::Guarded;
+use listen::Doors;
+use watch::Watched;
 
 /// The first levels of a topic that decide which worker owns it.
 const TOPIC_LEVELS: u8 = 2;
@@ -41,8 +47,14 @@ enum Failure {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(Command::Store(command)) = &arguments.command {
-        return match store_tool::run(command) {
+    let tool = match &arguments.command {
+        Some(Command::Store(command)) => Some(store_tool::run(command)),
+        Some(Command::Passwd(command)) => Some(passwd_tool::run(command)),
+        Some(Command::Acl(command)) => Some(acl_tool::run(command)),
+        None => None,
+    };
+    if let Some(result) = tool {
+        return match result {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::from(1),
             Err(line) => {
@@ -73,7 +85,10 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     if !exposed.is_empty() {
         return Err(Failure::Usage(exposed));
     }
-    let listeners = listen::bind(wanted).map_err(Failure::System)?;
+    let guarded = config.access.as_ref().map(|access| Guarded::start(access, &config)).transpose();
+    let guarded = guarded.map_err(Failure::Usage)?;
+    let Doors { listeners, names, tls } =
+        listen::bind(wanted, &config.limits).map_err(Failure::System)?;
 
     let map = map(&config);
     info!(
@@ -85,16 +100,24 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut durable = durable::open(&config.store, map, TOPIC_LEVELS).map_err(Failure::System)?;
     let signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| Failure::System(format!("cannot wait for signals: {error}")))?;
-    let names: Vec<_> = listeners.iter().map(|l| format!("tcp://{}", l.local_addr())).collect();
     let mut runtime = RuntimeConfig::new(shards(&config, map, durable.is_some()), listeners);
+    let mut services = guarded::no_services();
     if let Some(durable) = &mut durable {
         runtime.logs = std::mem::take(&mut durable.logs);
-        runtime.services = durable.services();
+        services = durable.services();
     }
+    runtime.services = match &guarded {
+        Some(guarded) => guarded.services(services),
+        None => services,
+    };
     let running =
         runtime_mio::start(runtime).map_err(|error| Failure::System(error.to_string()))?;
     for name in names {
         info!("listening on {name}");
+    }
+    let watched = watched(&config, guarded, tls);
+    if !watched.is_empty() {
+        watch::start(watched).map_err(Failure::System)?;
     }
     let stopper = running.stopper();
     thread::spawn(move || stop_on(signals, &stopper));
@@ -107,15 +130,30 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What is read again when its files change.
+fn watched(config: &Config, guarded: Option<Guarded>, tls: Vec<(String, TlsDoor)>) -> Vec<Watched> {
+    let mut all = Vec::new();
+    if let (Some(access), Some(guarded)) = (&config.access, guarded) {
+        let config = config.clone();
+        let files = guarded::files(access);
+        let reload = move || match &config.access {
+            Some(access) => guarded.reload(access, &config),
+            None => Ok(()),
+        };
+        all.push(Watched { what: "access".into(), files, reload: Box::new(reload) });
+    }
+    all.extend(tls.into_iter().map(|(address, door)| Watched {
+        what: format!("certificates of {address}"),
+        files: door.files(),
+        reload: Box::new(move || door.reload().map_err(|error| vec![error.to_string()])),
+    }));
+    all
+}
+
 fn configure(arguments: Arguments) -> Result<Config, Failure> {
     let mut config = match &arguments.config {
         None => Config::default(),
-        Some(path) => {
-            let name = path.display().to_string();
-            let text = fs::read_to_string(path)
-                .map_err(|error| Failure::Usage(vec![format!("cannot read {name}: {error}")]))?;
-            Config::parse(&name, &text).map_err(Failure::Usage)?
-        }
+        Some(path) => Config::read_file(path).map_err(Failure::Usage)?,
     };
     config.override_by(arguments);
     Ok(config)
@@ -147,6 +185,11 @@ fn map(config: &Config) -> ShardMap {
 fn shards(config: &Config, map: ShardMap, durable: bool) -> Vec<ShardConfig> {
     let shard = |id: ShardId| ShardConfig {
         durable,
+        authentication: match config.access {
+            Some(_) => Authentication::Ask,
+            None => Authentication::Anonymous,
+        },
+        denied_publish_v3: config.denied_publish_v3,
         limits: config.limits.clone(),
         features: config.features.clone(),
         ..ShardConfig::new(id, map)

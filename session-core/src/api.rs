@@ -9,8 +9,8 @@ use codec::{
 };
 
 use crate::{
-    ClientLimits, CommitSeq, ConnId, Grants, Place, Queued, SessionId, ShardId, ShardMsg, Ticket,
-    Time, shard::Record,
+    Action, ClientLimits, CommitSeq, ConnId, Grants, Place, Queued, SessionId, ShardId, ShardMsg,
+    Ticket, Time, shard::Record,
 };
 
 /// Something that happened.
@@ -449,6 +449,23 @@ pub enum Event {
         client_id: Box<str>,
         /// Why.
         cause: Cause,
+    },
+    /// A client wanted to do what it may not. Said at most every ten seconds for each connection.
+    Denied {
+        /// Its connection.
+        conn: ConnId,
+        /// Its Client Identifier.
+        client_id: Box<str>,
+        /// The name that it has proved.
+        user: Option<Box<str>>,
+        /// What it wanted to do.
+        action: Action,
+        /// With this topic or filter.
+        topic: Box<str>,
+        /// The rule that forbids it; absent if none allows it.
+        rule: Option<Arc<str>>,
+        /// So many earlier denials were not told.
+        untold: u32,
     },
     /// A session's queue began to overflow; said once until it was empty again.
     QueueFull {

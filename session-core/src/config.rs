@@ -21,6 +21,8 @@ pub struct ShardConfig {
     pub durable: bool,
     /// Who decides whether a client may connect.
     pub authentication: Authentication,
+    /// What happens to a client before 5.0 that publishes what it may not.
+    pub denied_publish_v3: DeniedPublish,
     /// What is switched on.
     pub features: Features,
     /// What is bounded.
@@ -36,6 +38,7 @@ impl ShardConfig {
             instance: 0,
             durable: false,
             authentication: Authentication::Anonymous,
+            denied_publish_v3: DeniedPublish::Acknowledge,
             features: Features::default(),
             limits: Limits::default(),
         }
@@ -49,6 +52,17 @@ pub enum Authentication {
     Anonymous,
     /// Whoever answers [`Request::Authenticate`](crate::Request::Authenticate).
     Ask,
+}
+
+/// What happens to a client before 5.0 that publishes what it may not: it cannot be told. One of 5.0 gets 0x87, and
+/// stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DeniedPublish {
+    /// The message is acknowledged and dropped `[MQTT-3.3.5-2 of 3.1.1]`.
+    #[default]
+    Acknowledge,
+    /// The connection is closed.
+    Disconnect,
 }
 
 /// What a server may switch off or add; announced in CONNACK.
@@ -98,6 +112,9 @@ pub struct Limits {
     pub connect_timeout_ms: u64,
     /// From a question to its answer, milliseconds; then it counts as refused.
     pub ask_timeout_ms: u64,
+    /// How long a client of 5.0 whose token has lapsed may go on until it has proved itself anew by AUTH, milliseconds; 0
+    /// ends its connection at once.
+    pub reauthenticate_grace_ms: u64,
     /// Connections of one shard; beyond it CONNECT is answered with 0x97 (3: Server unavailable).
     pub connections_max: u32,
     /// Sessions of one shard; beyond it a new session is refused with 0x97.
@@ -160,6 +177,7 @@ impl Default for Limits {
         Self {
             connect_timeout_ms: 10_000,
             ask_timeout_ms: 10_000,
+            reauthenticate_grace_ms: 5_000,
             connections_max: 1_000_000,
             sessions_max: 4_000_000,
             client_id_bytes_max: 1024,

@@ -45,6 +45,7 @@ macro_rules! seeded {
 }
 
 mod access;
+mod address;
 mod api;
 mod config;
 mod ids;
@@ -54,11 +55,12 @@ mod rate;
 mod shard;
 
 pub use access::{Action, Actions, Grants, Level, LevelTest, Pattern, Rule, Verdict};
+pub use address::AddressRange;
 pub use api::{
     Answer, Cause, Command, Crowd, Effect, Effects, Event, Exchange, Input, Load, Loaded, Origin,
     Principal, Proxied, Reply, Request, Subject, Transport,
 };
-pub use config::{Authentication, Features, Limits, QueueFull, ShardConfig};
+pub use config::{Authentication, DeniedPublish, Features, Limits, QueueFull, ShardConfig};
 pub use ids::{CommitSeq, ConnId, Place, ShardId, ShardMap, Ticket, Time};
 pub use rate::ClientLimits;
 pub use shard::{

@@ -86,7 +86,7 @@ impl Worker {
             Effect::Note(event) => {
                 let conn = note::connection_of(&event);
                 let connection = conn.and_then(|conn| self.connections.get_mut(conn));
-                note::write(&event, connection.map(|connection| connection.origin.peer));
+                note::write(&event, connection.and_then(|connection| connection.origin.peer));
             }
         }
     }

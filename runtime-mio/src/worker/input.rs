@@ -3,27 +3,48 @@
 use std::{io, mem};
 
 use codec::{Framer, Role};
-use mio::{Events, Token, net::TcpStream};
+use mio::{Events, Token};
 use session_core::{ConnId, Input, Origin, Transport};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{ACCEPT, FIRST_READ_BYTES, TURN_BYTES, WAKE, Worker};
 use crate::{
     connection::{Connection, Source, State},
+    layers::{Layered, Shaken},
     mailbox::Handover,
-    socket::Socket,
+    note,
+    socket::{Socket, Stream},
 };
 
 impl Worker {
     /// Takes a connection that the acceptor made.
-    pub(super) fn accept(&mut self, stream: TcpStream, source: Source) {
+    pub(super) fn accept(&mut self, stream: Stream, source: Source) {
         if self.stop_at.is_some() {
             return;
         }
+        let door = &self.config.doors[usize::from(source.listener)];
+        let patience_ms = door.handshake_timeout_ms;
+        let socket = if door.layers.is_nothing() {
+            Socket::Plain(stream)
+        } else {
+            match Layered::new(stream, &door.layers, source.peer) {
+                Ok(layered) => Socket::Layered(Box::new(layered)),
+                Err(error) => return tell_turned_away(&door.name, source, &error.to_string()),
+            }
+        };
         let limits = &self.config.shard.limits;
         let framer =
             Framer::new(Role::Server, limits.connect_packet_bytes_max, limits.packet_bytes_max);
-        self.open(Connection::new(Socket::Tcp(stream), framer, source));
+        let is_plain = matches!(socket, Socket::Plain(_));
+        let Some(conn) = self.watch(Connection::new(socket, framer, source)) else { return };
+        if is_plain {
+            return self.open(conn);
+        }
+        if let Some(connection) = self.connections.get_mut(conn) {
+            connection.state = State::Shaking;
+            connection.shaking_until = self.now.plus_ms(patience_ms);
+            self.shaking.insert((connection.shaking_until, conn));
+        }
     }
 
     /// Takes a connection that another worker hands over.
@@ -31,33 +52,78 @@ impl Worker {
         if self.stop_at.is_some() {
             return;
         }
-        if let Some(conn) = self.open(handover.connection) {
+        if let Some(conn) = self.watch(handover.connection) {
+            self.open(conn);
             let packet = codec::Packet::Connect(handover.connect);
             self.handle(Input::Packet { conn, packet });
             self.queue(conn);
         }
     }
 
-    fn open(&mut self, connection: Connection) -> Option<ConnId> {
+    fn watch(&mut self, mut connection: Connection) -> Option<ConnId> {
         let source = connection.origin;
+        // The kernel does not tell of what a layer has.
+        connection.readable = connection.socket.may_hold_input();
         let conn = self.connections.insert(connection);
         let connection = self.connections.get_mut(conn)?;
         let token = Token(conn.slot as usize);
         if let Err(error) = connection.socket.register(self.poll.registry(), token) {
-            warn!(peer = %source.peer, %error, "cannot watch a connection; it is closed");
+            warn!(peer = ?source.peer, %error, "cannot watch a connection; it is closed");
             drop(self.connections.remove(conn));
             return None;
         }
-        let origin = Box::new(Origin {
-            listener: self.config.listeners[usize::from(source.listener)].clone(),
-            peer: Some(source.peer),
-            transport: Transport::Tcp,
+        Some(conn)
+    }
+
+    /// Tells the shard of a connection.
+    fn open(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        let source = connection.origin;
+        let door = &self.config.doors[usize::from(source.listener)];
+        let mut origin = Box::new(Origin {
+            listener: door.name.clone(),
+            peer: source.peer,
+            transport: if door.is_unix { Transport::Unix } else { Transport::Tcp },
             certificates: Vec::new(),
             server_name: None,
             proxied: None,
         });
+        connection.socket.describe(&mut origin);
         self.handle(Input::Opened { conn, origin, credit: self.config.credit });
-        Some(conn)
+    }
+
+    /// Goes on with what comes before MQTT.
+    fn shake(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        connection.readable = false;
+        match connection.socket.shake() {
+            Ok(Shaken::Waiting) => connection.blocked = connection.socket.wants_flush(),
+            Ok(Shaken::Done) => {
+                connection.blocked = connection.socket.wants_flush();
+                connection.state = State::Open;
+                connection.readable = true;
+                if let Some(peer) = connection.socket.told_peer() {
+                    connection.origin.peer = Some(peer);
+                }
+                self.shaking.remove(&(connection.shaking_until, conn));
+                self.open(conn);
+                self.queue(conn);
+            }
+            Err(error) => {
+                self.shaking.remove(&(connection.shaking_until, conn));
+                self.give_up_shaking(conn, &error.to_string());
+            }
+        }
+    }
+
+    /// A connection ends before MQTT began.
+    pub(super) fn give_up_shaking(&mut self, conn: ConnId, why: &str) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        if connection.state == State::Shaking {
+            let door = &self.config.doors[usize::from(connection.origin.listener)];
+            tell_turned_away(&door.name, connection.origin, why);
+            self.end(conn);
+        }
     }
 
     /// Takes note of what the kernel says. Slots are freed at the end of a turn only, and a closed
@@ -116,6 +182,9 @@ impl Worker {
         let out_max = self.out_max();
         let Some(connection) = self.connections.get_mut(conn) else { return };
         connection.queued = false;
+        if connection.state == State::Shaking {
+            return self.shake(conn);
+        }
         if connection.state == State::Closing {
             return self.drain(conn, buffer);
         }
@@ -150,7 +219,13 @@ impl Worker {
     /// Reads once. `Some(0)` is the end of the connection, however it came; `None` is nothing yet.
     fn read(&mut self, conn: ConnId, buffer: &mut [u8]) -> Option<usize> {
         let connection = self.connections.get_mut(conn)?;
-        match connection.socket.read(buffer) {
+        let read = connection.socket.read(buffer);
+        // A layer may have had to answer what it read.
+        if connection.socket.wants_flush() && !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(conn);
+        }
+        match read {
             Ok(count) => {
                 // A short read found the socket empty, and the kernel will tell of what comes
                 // after it, except of an end that it has told of already.
@@ -232,4 +307,9 @@ impl Worker {
     pub(super) fn out_max(&self) -> usize {
         self.config.credit as usize * 2
     }
+}
+
+/// A line for who does not get as far as MQTT: whoever scans ports is no news, so it is no warning.
+fn tell_turned_away(listener: &str, source: Source, why: &str) {
+    info!(peer = %note::Peer(source.peer), listener, why, "turned away");
 }

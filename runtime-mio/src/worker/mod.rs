@@ -4,7 +4,12 @@ mod effects;
 mod input;
 mod output;
 
-use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 use mio::{Events, Poll, Token};
 use session_core::{
@@ -12,10 +17,11 @@ use session_core::{
 };
 
 use crate::{
-    Services,
+    Listener, Services,
     acceptor::Acceptor,
     clock::Clock,
     connection::Connections,
+    layers::Wanted,
     mailbox::{Address, Mail, Mailbox, Post},
     outbox::Spare,
 };
@@ -47,10 +53,29 @@ pub(crate) struct WorkerConfig {
     pub(crate) shard: ShardConfig,
     /// The mailboxes of all workers, in the order of the shards.
     pub(crate) peers: Vec<Address>,
-    /// The names of the listeners.
-    pub(crate) listeners: Arc<[Box<str>]>,
+    /// What holds for the connections of each listener.
+    pub(crate) doors: Arc<[Door]>,
     pub(crate) credit: u32,
     pub(crate) shutdown_ms: u64,
+}
+
+/// What holds for the connections of a listener.
+pub(crate) struct Door {
+    name: Box<str>,
+    layers: Wanted,
+    is_unix: bool,
+    handshake_timeout_ms: u64,
+}
+
+impl Door {
+    pub(crate) fn of(listener: &Listener) -> Self {
+        Self {
+            name: listener.name().into(),
+            layers: listener.layers.clone(),
+            is_unix: listener.local_addr().is_none(),
+            handshake_timeout_ms: listener.handshake_timeout_ms,
+        }
+    }
 }
 
 /// A worker.
@@ -80,6 +105,8 @@ pub(crate) struct Worker {
     full: Vec<ConnId>,
     /// Connections that the shard closed, each with the time at which patience ends.
     closing: VecDeque<(Time, ConnId)>,
+    /// Connections that the shard does not know yet, each with the time at which patience ends.
+    shaking: BTreeSet<(Time, ConnId)>,
     /// Connections that ended in this turn.
     gone: Vec<ConnId>,
     /// Connections that leave for another worker.
@@ -124,6 +151,7 @@ impl Worker {
             dirty: Vec::new(),
             full: Vec::new(),
             closing: VecDeque::new(),
+            shaking: BTreeSet::new(),
             gone: Vec::new(),
             leaving: Vec::new(),
             posts: config.peers.iter().map(|_| Vec::new()).collect(),
@@ -183,8 +211,9 @@ impl Worker {
 
     /// How long to wait if nothing comes.
     fn timeout(&self) -> Option<Duration> {
-        let deadlines =
-            [self.shard.next_timeout(), self.closing.front().map(|(at, _)| *at), self.stop_at];
+        let closing = self.closing.front().map(|(at, _)| *at);
+        let shaking = self.shaking.first().map(|(at, _)| *at);
+        let deadlines = [self.shard.next_timeout(), closing, shaking, self.stop_at];
         let next = deadlines.into_iter().flatten().min().filter(|next| *next != Time::NEVER);
         let next = next.map(|next| Duration::from_millis(next.since_ms(self.clock.now())));
         let accept = self.acceptor.as_ref().and_then(Acceptor::timeout);
@@ -224,11 +253,20 @@ impl Worker {
             self.closing.pop_front();
             self.end(conn);
         }
+        while let Some((at, conn)) = self.shaking.first().copied()
+            && at <= self.now
+        {
+            self.shaking.pop_first();
+            self.give_up_shaking(conn, "it took too long");
+        }
     }
 
     fn shut_down(&mut self) {
         if self.stop_at.is_none() {
             self.stop_at = Some(self.now.plus_ms(self.config.shutdown_ms));
+            for (_, conn) in std::mem::take(&mut self.shaking) {
+                self.end(conn);
+            }
             // Nobody asks for the reply, so the ticket is none that a service gives.
             let ticket = Ticket(u64::MAX);
             self.handle(Input::Command { ticket, command: Box::new(Command::Shutdown) });

@@ -49,32 +49,42 @@ impl Worker {
             match connection.out.write_to(&mut connection.socket, &mut self.spare) {
                 Flush::Done => {}
                 Flush::Blocked => connection.blocked = true,
-                Flush::Broken => {
-                    // What the peer sent before it went is read to its end, which says Closed.
-                    connection.broken = true;
-                    connection.readable = true;
-                    connection.out.clear(&mut self.spare);
-                    if !connection.queued {
-                        connection.queued = true;
-                        self.ready.push_back(conn);
-                    }
-                    if connection.state == State::Closing {
-                        self.end(conn);
-                    }
-                    return;
-                }
+                Flush::Broken => return self.break_off(conn),
             }
         }
         let taken = waiting - connection.out.len();
         connection.wrote |= taken > 0;
+        if connection.socket.wants_flush() {
+            match connection.socket.flush() {
+                Ok(()) => connection.blocked = connection.socket.wants_flush(),
+                Err(_) => return self.break_off(conn),
+            }
+        }
         match connection.state {
             State::Open if taken > 0 => {
                 let bytes = u32::try_from(taken).unwrap_or(u32::MAX);
                 self.handle(Input::Sent { conn, bytes });
                 self.queue(conn);
             }
-            State::Closing if connection.out.is_empty() => self.half_close(conn),
+            State::Closing if connection.out.is_empty() && !connection.blocked => {
+                self.half_close(conn);
+            }
             _ => {}
+        }
+    }
+
+    /// Nothing can be written any more. What the peer sent before it went is read to its end, which says Closed.
+    fn break_off(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        connection.broken = true;
+        connection.readable = true;
+        connection.out.clear(&mut self.spare);
+        if !connection.queued {
+            connection.queued = true;
+            self.ready.push_back(conn);
+        }
+        if connection.state == State::Closing {
+            self.end(conn);
         }
     }
 

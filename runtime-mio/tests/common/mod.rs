@@ -45,7 +45,7 @@ impl Broker {
         let mut config = RuntimeConfig::new(map.all().map(configure).collect(), vec![listener]);
         runtime(&mut config);
         let running = runtime_mio::start(config).unwrap();
-        Self { address: running.local_addrs()[0], running: Some(running) }
+        Self { address: running.local_addrs()[0].expect("a TCP address"), running: Some(running) }
     }
 
     pub(crate) fn open(&self, version: ProtocolVersion) -> Client {

@@ -1,28 +1,39 @@
 //! The configuration file.
 
-mod reader;
+mod access;
+mod listener;
 
-use std::{num::NonZeroU16, path::PathBuf};
+use std::{
+    fs,
+    num::NonZeroU16,
+    path::{Path, PathBuf},
+};
 
 use codec::QoS;
-use session_core::{Features, Limits, QueueFull};
+use session_core::{DeniedPublish, Features, Limits, QueueFull};
 use store::Faults;
 
 use crate::{
     cli::{Arguments, DurabilityMode as Mode, LogLevel, Repair, WORKERS_MAX},
     listen::{Asker, ListenUrl},
 };
-use reader::{Choice, Section};
+use settings::{Choice, Section};
 
 pub(crate) use crate::cli::DurabilityMode;
+pub(crate) use access::{AccessConfig, OnError, ProviderKind, RulesConfig};
+pub(crate) use listener::{ListenerConfig, TlsVersion};
 
 /// What an operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
-    /// Where clients connect, and who says so.
-    pub(crate) listeners: Vec<(ListenUrl, Asker)>,
+    /// Where clients connect.
+    pub(crate) listeners: Vec<ListenerConfig>,
     /// Everybody may connect, even from other machines.
     pub(crate) allow_anonymous: bool,
+    /// Who may connect and what they may do; absent: everybody who can reach the broker, everything.
+    pub(crate) access: Option<AccessConfig>,
+    /// What happens to clients before 5.0 that publish what they may not.
+    pub(crate) denied_publish_v3: DeniedPublish,
     /// Worker threads; absent: one for every two processors.
     pub(crate) workers: Option<NonZeroU16>,
     /// How much is logged.
@@ -68,8 +79,12 @@ impl Default for StoreConfig {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listeners: ListenUrl::defaults().map(|url| (url, Asker::Default)).into(),
+            listeners: ListenUrl::defaults()
+                .map(|url| ListenerConfig::new(url, Asker::Default))
+                .into(),
             allow_anonymous: false,
+            access: None,
+            denied_publish_v3: DeniedPublish::default(),
             workers: None,
             log_level: LogLevel::default(),
             store: StoreConfig::default(),
@@ -86,14 +101,26 @@ impl Config {
     /// Everything that is wrong with it, one line each, in the order of the file.
     pub(crate) fn parse(file: &str, text: &str) -> Result<Self, Vec<String>> {
         let mut config = Self::default();
-        reader::read(file, text, |section| config.read(section))?;
+        settings::read(file, text, |section| config.read(section))?;
         Ok(config)
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or everything that is wrong with it, one line each.
+    pub(crate) fn read_file(path: &Path) -> Result<Self, Vec<String>> {
+        let name = path.display().to_string();
+        let text = fs::read_to_string(path)
+            .map_err(|error| vec![format!("cannot read {name}: {error}")])?;
+        Self::parse(&name, &text)
     }
 
     /// Flags override the file.
     pub(crate) fn override_by(&mut self, arguments: Arguments) {
         if !arguments.listen.is_empty() {
-            self.listeners = arguments.listen.into_iter().map(|url| (url, Asker::Flag)).collect();
+            let of_flag = |url| ListenerConfig::new(url, Asker::Flag);
+            self.listeners = arguments.listen.into_iter().map(of_flag).collect();
         }
         self.allow_anonymous |= arguments.allow_anonymous;
         self.workers = arguments.workers.or(self.workers);
@@ -107,20 +134,30 @@ impl Config {
     }
 
     fn read(&mut self, top: &mut Section<'_, '_>) {
-        let mut listeners = top.strings("listen");
-        top.tables("listener", |listener| {
-            listeners.extend(listener.required_string("url"));
-        });
         if top.has("listen") || top.has("listener") {
             self.listeners.clear();
         }
-        for (url, span) in listeners {
-            match url.parse() {
-                Ok(url) => self.listeners.push((url, Asker::File(top.place(&span)))),
+        for (url, span) in top.strings("listen") {
+            match url.parse::<ListenUrl>() {
+                Ok(url) if url.scheme().is_tls() => top.problem(
+                    &span,
+                    format!("{url} needs a certificate; write it as a [[listener]]"),
+                ),
+                Ok(url) => {
+                    let asker = Asker::File(top.place(&span));
+                    self.listeners.push(ListenerConfig::new(url, asker));
+                }
                 Err(error) => top.problem(&span, error),
             }
         }
+        top.tables("listener", |section| {
+            self.listeners.extend(ListenerConfig::read(section));
+        });
         top.boolean("allow_anonymous", &mut self.allow_anonymous);
+        top.table("access", |section| {
+            section.choice_of("denied_publish_v3", DENIED_PUBLISH, &mut self.denied_publish_v3);
+            self.access = Some(AccessConfig::read(section));
+        });
         let mut workers = 0;
         top.number("workers", 1, WORKERS_MAX, &mut workers);
         self.workers = NonZeroU16::new(workers);
@@ -138,6 +175,7 @@ fn read_limits(section: &mut Section<'_, '_>, limits: &mut Limits) {
     let Limits {
         connect_timeout_ms,
         ask_timeout_ms,
+        reauthenticate_grace_ms,
         connections_max,
         sessions_max,
         client_id_bytes_max,
@@ -169,6 +207,7 @@ fn read_limits(section: &mut Section<'_, '_>, limits: &mut Limits) {
     const PACKET_MAX: u32 = 268_435_455 + 5;
     section.number("connect_timeout_ms", 1, 3_600_000, connect_timeout_ms);
     section.number("ask_timeout_ms", 1, 3_600_000, ask_timeout_ms);
+    section.number("reauthenticate_grace_ms", 0, 3_600_000, reauthenticate_grace_ms);
     section.number("connections_max", 1, u32::MAX, connections_max);
     section.number("sessions_max", 1, u32::MAX, sessions_max);
     section.number("client_id_bytes_max", 1, u16::MAX, client_id_bytes_max);
@@ -189,7 +228,7 @@ fn read_limits(section: &mut Section<'_, '_>, limits: &mut Limits) {
     section.number("session_queue_max", 0, u32::MAX, session_queue_max);
     section.number("session_queue_bytes_max", 0, u64::MAX, session_queue_bytes_max);
     section.number("session_queue_age_s_max", 0, u32::MAX, session_queue_age_s_max);
-    section.choice("session_queue_full", session_queue_full);
+    section.choice_of("session_queue_full", QUEUE_FULL, session_queue_full);
     section.number("session_resident_max", 1, u32::MAX, session_resident_max);
     section.number("session_resident_bytes_max", 0, u64::MAX, session_resident_bytes_max);
     section.number("publishes_in_flight_max", 1, u32::MAX, publishes_in_flight_max);
@@ -249,10 +288,11 @@ impl Choice for LogLevel {
     ];
 }
 
-impl Choice for QueueFull {
-    const CHOICES: &'static [(&'static str, Self)] =
-        &[("drop_oldest", Self::DropOldest), ("reject", Self::Reject)];
-}
+const DENIED_PUBLISH: &[(&str, DeniedPublish)] =
+    &[("acknowledge", DeniedPublish::Acknowledge), ("disconnect", DeniedPublish::Disconnect)];
+
+const QUEUE_FULL: &[(&str, QueueFull)] =
+    &[("drop_oldest", QueueFull::DropOldest), ("reject", QueueFull::Reject)];
 
 #[cfg(test)]
 mod tests {
@@ -300,7 +340,7 @@ mod tests {
         "#;
         let config = Config::parse("c.toml", text).unwrap();
         let listeners: Vec<_> =
-            config.listeners.iter().map(|(url, asker)| format!("{asker} {url}")).collect();
+            config.listeners.iter().map(|one| format!("{} {}", one.asker, one.url)).collect();
         assert_eq!(listeners, ["c.toml:2:23 tcp://127.0.0.1:1", "c.toml:7:19 tcp://[::1]:2"]);
         assert!(config.allow_anonymous);
         assert_eq!(config.workers, NonZeroU16::new(3));
@@ -344,7 +384,7 @@ mod tests {
         );
         assert_eq!(
             problems("[[listener]]\nurl = \"tcp://[::1]:1\"\nport = 3"),
-            "c.toml:3:1: unknown key `port` in [[listener]]; the only key is `url`"
+            "c.toml:3:1: unknown key `port` in [[listener]]"
         );
         assert_eq!(
             problems("[limit]\npacket_bytes_max = 100"),

@@ -41,6 +41,13 @@ def parse_arguments():
     parser.add_argument("--will-payload")
     parser.add_argument("--will-qos", type=int, default=0)
     parser.add_argument("-D", dest="property", nargs=3)
+    parser.add_argument("-u", dest="user")
+    parser.add_argument("-P", dest="password")
+    parser.add_argument("-A", dest="bind_address", default="")
+    parser.add_argument("--cafile")
+    parser.add_argument("--cert")
+    parser.add_argument("--key")
+    parser.add_argument("--ws", dest="path", help="the path of a WebSocket")
     return parser.parse_args()
 
 
@@ -66,16 +73,32 @@ def connect(arguments, client):
         if arguments.session_expiry is not None:
             properties.SessionExpiryInterval = arguments.session_expiry
         clean_start = not arguments.keep_session
-        client.connect(arguments.host, arguments.port, clean_start=clean_start, properties=properties)
+        client.connect(
+            arguments.host,
+            arguments.port,
+            bind_address=arguments.bind_address,
+            clean_start=clean_start,
+            properties=properties,
+        )
     else:
-        client.connect(arguments.host, arguments.port)
+        client.connect(arguments.host, arguments.port, bind_address=arguments.bind_address)
 
 
 def new_client(arguments):
     version = VERSIONS[arguments.version]
     clean = None if version == mqtt.MQTTv5 else not arguments.keep_session
     # Client ids may be empty from MQTT 3.1.1 on; paho makes one up for MQTT 3.1.
-    return mqtt.Client(CallbackAPIVersion.VERSION2, arguments.id, clean, protocol=version)
+    transport = "websockets" if arguments.path else "tcp"
+    client = mqtt.Client(
+        CallbackAPIVersion.VERSION2, arguments.id, clean, protocol=version, transport=transport
+    )
+    if arguments.path:
+        client.ws_set_options(arguments.path)
+    if arguments.cafile:
+        client.tls_set(arguments.cafile, arguments.cert, arguments.key)
+    if arguments.user is not None:
+        client.username_pw_set(arguments.user, arguments.password)
+    return client
 
 
 def subscribe(arguments):

@@ -81,3 +81,40 @@ pub struct Step {
     /// What the provider gave with [`Verdict::Continue`](crate::Verdict::Continue); empty with `again`.
     pub state: Bytes,
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use session_core::Transport;
+
+    use super::*;
+
+    /// A client that says nothing but its identifier.
+    pub(crate) fn attempt(client_id: &str) -> Attempt {
+        Attempt {
+            client_id: client_id.into(),
+            version: ProtocolVersion::V5,
+            user_name: None,
+            password: None,
+            method: None,
+            data: None,
+            origin: Box::new(Origin {
+                listener: "door".into(),
+                peer: Some(([192, 0, 2, 7], 1234).into()),
+                transport: Transport::Tcp,
+                certificates: Vec::new(),
+                server_name: None,
+                proxied: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let attempt = Attempt {
+            password: Some(Secret::new("geheim")),
+            data: Some(Secret::new("geheim")),
+            ..attempt("c")
+        };
+        assert!(!format!("{attempt:?}").contains("geheim"));
+    }
+}

@@ -1,52 +1,66 @@
-//! What answers the core, for all workers.
+//! What answers the core: blocks, then providers, then rules.
 
 mod judge;
 mod lines;
+mod records;
 
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Instant,
 };
 
 use codec::ReasonCode;
 use session_core::{Answer, Request, Time};
-use tracing::{error, info};
+use tracing::error;
+
+use judge::{Court, Decision, Question, refusal};
+pub use judge::{Judges, Visitor};
+use records::{Change, Records};
 
 use crate::{
-    Work,
+    Block, Blocked, GuardConfig, Refusal, Work,
     pool::{Pool, PoolConfig},
 };
-use judge::{Decision, Question, refusal};
-pub use judge::{Gate, Judges, Keys, Outcome, Refusal, Rights, Visitor};
-use lines::Lines;
 
 /// How often a login is judged anew because the judges were replaced while it went on.
 const TRIES_MAX: usize = 3;
 
-/// How much may go on at the same time.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// How the service works.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessConfig {
     /// Threads that compute, such as password hashes; 0 stands for one for every two processors.
     pub compute_threads: usize,
-    /// Threads that wait for other servers, which is how many logins may do so at the same time.
-    pub waiting_threads: usize,
+    /// Questions to other servers at a time, each of which has a thread.
+    pub waiting_max: usize,
     /// Logins that wait for a thread, of each of the two sorts. More are told that the server is busy.
     pub queue_max: usize,
     /// A login that has waited so long for a thread is told that the server is busy, milliseconds: its client, or
     /// the core, is about to give up, and work for it would be lost on those behind it. Less than
     /// `ask_timeout_ms` of the core.
     pub patience_ms: u64,
+    /// When addresses are kept out by themselves.
+    pub guard: GuardConfig,
+    /// Where blocks are kept; absent: they end with the broker.
+    pub blocks: Option<PathBuf>,
 }
 
 impl Default for AccessConfig {
     fn default() -> Self {
-        Self { compute_threads: 0, waiting_threads: 64, queue_max: 1_000, patience_ms: 8_000 }
+        Self {
+            compute_threads: 0,
+            waiting_max: 64,
+            queue_max: 1_000,
+            patience_ms: 8_000,
+            guard: GuardConfig::default(),
+            blocks: None,
+        }
     }
 }
 
@@ -60,13 +74,35 @@ impl AccessConfig {
     }
 }
 
-/// Tells the time on all threads, as the workers' own `now` does.
-pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
+/// A wish of an administrator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Keep clients out. Those that are connected end.
+    Block(Block),
+    /// Let them in again.
+    Unblock(Blocked),
+    /// Which blocks are there?
+    Blocks,
+    /// Who was turned away lately?
+    Refusals {
+        /// No more than so many.
+        max: usize,
+    },
+}
 
-/// Where refusals are remembered.
-pub trait RefusalLog: Send + Sync {
-    /// Remembers one. Called on workers and threads of the service; it must not block.
-    fn record(&self, refusal: Refusal);
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It is done. The core has to hear of it: `session_core::Command::RightsChanged`.
+    Changed,
+    /// There is no such block.
+    NotFound,
+    /// It cannot be done, in words.
+    Failed(String),
+    /// All blocks.
+    Blocks(Vec<Block>),
+    /// The latest first.
+    Refusals(Vec<Refusal>),
 }
 
 /// What has become of questions since the start.
@@ -95,17 +131,20 @@ struct Counters {
 
 /// The service; one for all workers.
 ///
-/// No answer is given by judges that have been replaced: [`Access::reload`] and [`Access::change`] return when
+/// No answer is given by judges that have been replaced: [`Access::replace`] and [`Access::command`] return when
 /// all answers by the old state have been handed over. Whoever then tells the shards that rights have changed
-/// (`Command::RightsChanged`) has everybody judged by the new state, those included who came in a moment before.
+/// (`session_core::Command::RightsChanged`) has everybody judged by the new state, those included who came in a
+/// moment before.
 pub struct Access {
     judges: RwLock<Arc<Judges>>,
-    log: Arc<dyn RefusalLog>,
-    lines: Mutex<Lines>,
-    clock: Clock,
+    records: Records,
+    /// What is written into the file of blocks is written in the order of the changes.
+    changing: Mutex<()>,
     compute: Pool,
     waiting: Pool,
     patience_ms: u64,
+    /// Tells how long a login has waited.
+    clock: Box<dyn Fn() -> Instant + Send + Sync>,
     counters: Counters,
 }
 
@@ -116,34 +155,40 @@ impl fmt::Debug for Access {
 }
 
 impl Access {
-    /// A service. Its threads start when there is work for them.
-    pub fn new(
-        config: &AccessConfig,
-        clock: Clock,
+    /// Reads the blocks. Threads start when there is work for them.
+    ///
+    /// # Errors
+    /// The file of blocks cannot be used: one line for everything that is wrong.
+    pub fn start(config: AccessConfig, judges: Judges) -> Result<Arc<Self>, Vec<String>> {
+        Self::with_clock(config, judges, Box::new(Instant::now))
+    }
+
+    fn with_clock(
+        config: AccessConfig,
         judges: Judges,
-        log: Arc<dyn RefusalLog>,
-    ) -> Arc<Self> {
+        clock: Box<dyn Fn() -> Instant + Send + Sync>,
+    ) -> Result<Arc<Self>, Vec<String>> {
         let pool = |name, threads_max, is_nice| {
             let queue_max = config.queue_max;
             Pool::new(PoolConfig { name, threads_max, queue_max, is_nice })
         };
-        Arc::new(Self {
-            judges: RwLock::new(Arc::new(judges)),
-            log,
-            lines: Mutex::new(Lines::new()),
-            clock,
+        Ok(Arc::new(Self {
             compute: pool("login", config.compute_threads(), true),
-            waiting: pool("ask", config.waiting_threads, false),
+            waiting: pool("ask", config.waiting_max, false),
+            judges: RwLock::new(Arc::new(judges)),
+            records: Records::open(config.blocks, config.guard)?,
+            changing: Mutex::new(()),
             patience_ms: config.patience_ms,
+            clock,
             counters: Counters::default(),
-        })
+        }))
     }
 
     /// Answers a question of the core: at once, or, if that takes time, later by `reply` on another thread.
     /// `reply` is called exactly once if this returns `None`, and never otherwise. It must not block, nor call
-    /// [`Access::reload`] or [`Access::change`].
+    /// [`Access::replace`] or [`Access::command`].
     #[expect(clippy::boxed_local, reason = "so it comes from the core")]
-    pub fn answer(
+    pub fn ask(
         self: &Arc<Self>,
         now: Time,
         request: Box<Request>,
@@ -151,7 +196,7 @@ impl Access {
     ) -> Option<Answer> {
         let question = Question::new(*request);
         let judges = self.judges();
-        let work = catch_unwind(AssertUnwindSafe(|| judges.work(now, &question)));
+        let work = catch_unwind(AssertUnwindSafe(|| self.court(&judges).work(now, &question)));
         let pool = match work {
             Ok(Work::None) => {
                 let mut answer = None;
@@ -165,13 +210,16 @@ impl Access {
         let this = Arc::clone(self);
         let question = Arc::new(question);
         let waits = Arc::clone(&question);
+        let asked = (self.clock)();
         let job = move || {
-            let begun = (this.clock)();
-            if begun.since_ms(now) > this.patience_ms {
+            let waited = (this.clock)().saturating_duration_since(asked).as_millis();
+            let waited_ms = u64::try_from(waited).unwrap_or(u64::MAX);
+            let now = now.plus_ms(waited_ms);
+            if waited_ms > this.patience_ms {
                 let why = "it has waited too long for a thread";
-                return reply(this.busy(begun, &waits, why));
+                return reply(this.busy(now, &waits, why));
             }
-            this.judge(begun, &waits, reply);
+            this.judge(now, &waits, reply);
         };
         match pool.run(job) {
             Ok(()) => None,
@@ -180,19 +228,31 @@ impl Access {
     }
 
     /// Puts other judges in the place of the present ones, all at once. Logins that are going on are judged by
-    /// the new ones.
-    pub fn reload(&self, judges: Judges) {
+    /// the new ones. The core has to hear of it.
+    pub fn replace(&self, judges: Judges) {
         *self.judges.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(judges);
     }
 
-    /// Changes something in the present judges, such as a block. No answer is given meanwhile.
-    pub fn change<T>(&self, change: impl FnOnce(&Judges) -> T) -> T {
-        change(&self.judges.write().unwrap_or_else(PoisonError::into_inner))
+    /// Carries out what an administrator wants. It may write a file, so no worker calls it.
+    pub fn command(&self, now: Time, command: Command) -> Reply {
+        match command {
+            Command::Block(block) => self.change(now, Change::Block(block)),
+            Command::Unblock(of) => self.change(now, Change::Unblock(of)),
+            Command::Blocks => Reply::Blocks(self.records.blocks(now)),
+            Command::Refusals { max } => Reply::Refusals(self.records.refusals(max)),
+        }
     }
 
-    /// The present judges.
-    pub fn judges(&self) -> Arc<Judges> {
-        Arc::clone(&self.present())
+    fn change(&self, now: Time, change: Change) -> Reply {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = {
+            let _no_answer_meanwhile = self.judges.write().unwrap_or_else(PoisonError::into_inner);
+            self.records.change(now, change)
+        };
+        match changed {
+            Ok(text) => self.records.keep(&text),
+            Err(reply) => reply,
+        }
     }
 
     /// What has become of questions since the start.
@@ -208,6 +268,14 @@ impl Access {
         }
     }
 
+    fn judges(&self) -> Arc<Judges> {
+        Arc::clone(&self.present())
+    }
+
+    fn court<'a>(&'a self, judges: &'a Judges) -> Court<'a> {
+        Court { gate: &self.records, judges }
+    }
+
     fn present(&self) -> RwLockReadGuard<'_, Arc<Judges>> {
         self.judges.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -218,7 +286,8 @@ impl Access {
         loop {
             tries += 1;
             let judges = self.judges();
-            let outcome = catch_unwind(AssertUnwindSafe(|| judges.prove(now, question)));
+            let outcome =
+                catch_unwind(AssertUnwindSafe(|| self.court(&judges).prove(now, question)));
             let present = self.present();
             if !Arc::ptr_eq(&judges, &present) && tries < TRIES_MAX {
                 continue;
@@ -227,17 +296,22 @@ impl Access {
             let decision = match outcome {
                 Ok(_) if is_stale => Ok(busy(now, question, "the judges change all the time")),
                 Ok(outcome) => {
-                    catch_unwind(AssertUnwindSafe(|| present.settle(now, question, outcome)))
+                    let court = self.court(&present);
+                    catch_unwind(AssertUnwindSafe(|| court.settle(now, question, outcome)))
                 }
                 Err(panicked) => Err(panicked),
             };
             let Decision { answer, refusal } =
                 decision.unwrap_or_else(|_| self.after_panic(now, question));
             self.count(&answer);
+            // Whoever has got the answer finds the refusal among those that are remembered.
+            if let Some(refusal) = &refusal {
+                self.records.remember(refusal.clone());
+            }
             reply(answer);
             drop(present);
-            if let Some(refusal) = refusal {
-                self.tell(refusal);
+            if let Some(refusal) = &refusal {
+                self.records.write_line(refusal);
             }
             return;
         }
@@ -259,7 +333,7 @@ impl Access {
         self.count(&answer);
         self.counters.busy.fetch_add(1, Ordering::Relaxed);
         if let Some(refusal) = refusal {
-            self.write_line(&refusal);
+            self.records.write_line(&refusal);
         }
         answer
     }
@@ -276,34 +350,10 @@ impl Access {
         let Decision { answer, refusal } = self.after_panic(now, question);
         self.count(&answer);
         if let Some(refusal) = refusal {
-            self.tell(refusal);
+            self.records.write_line(&refusal);
+            self.records.remember(refusal);
         }
         answer
-    }
-
-    fn tell(&self, refusal: Refusal) {
-        self.write_line(&refusal);
-        self.log.record(refusal);
-    }
-
-    fn write_line(&self, refusal: &Refusal) {
-        let Refusal { at, visitor, provider, reason, why } = refusal;
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(left_out) = lines.take(*at, visitor.address) else { return };
-        drop(lines);
-        let address = visitor.address.map(|address| address.to_string()).unwrap_or_default();
-        info!(
-            client_id = ?visitor.client_id,
-            user = ?visitor.user.as_deref().unwrap_or_default(),
-            address,
-            listener = %visitor.listener,
-            has_secret = visitor.has_secret,
-            provider = provider.as_deref().unwrap_or_default(),
-            reason = reason.name(),
-            ?why,
-            left_out,
-            "refused"
-        );
     }
 }
 

@@ -1,6 +1,6 @@
 //! The conversation about who a client is: questions to the outside, AUTH packets, answers.
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, sync::Arc};
 
 use bytes::Bytes;
 use codec::{Auth, Frame, Packet, PacketType, Property, ReasonCode};
@@ -10,7 +10,12 @@ use super::{
     conn::{Pending, Phase, Reauth, paused},
     timer::Timer,
 };
-use crate::{Answer, ConnId, Effect, Request, Ticket};
+use crate::{Action, Answer, ConnId, Effect, Event, Exchange, Request, Ticket};
+
+/// Clients that are asked about again in one call.
+const JUDGED_PER_CALL: u32 = 1_000;
+/// The least time between two lines of what the same connection may not do.
+const DENIAL_PAUSE_MS: u64 = 10_000;
 
 impl Shard {
     /// Asks the outside about a connection; no answer in time is a refusal.
@@ -27,7 +32,7 @@ impl Shard {
     pub(super) fn on_answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, answer: Answer) {
         let Some(id) = self.tickets.remove(&ticket) else { return };
         let Some(conn) = self.conns.get_mut(id) else { return };
-        let reauth = conn.rare().reauth;
+        let (reauth, judged) = (conn.rare().reauth, conn.rare().judged);
         match &mut conn.phase {
             Phase::Authenticating(pending) if pending.ticket == Some(ticket) => {
                 pending.ticket = None;
@@ -36,6 +41,7 @@ impl Shard {
             Phase::Connected(_) if reauth == Some(Reauth::Asked(ticket)) => {
                 self.on_reauth_answer(cx, id, answer);
             }
+            Phase::Connected(_) if judged == Some(ticket) => self.on_judged(cx, id, answer),
             _ => {}
         }
     }
@@ -50,7 +56,10 @@ impl Shard {
                 self.accept(cx, id, connect, assigned, principal, data);
                 self.resume(cx, id, paused::ANSWER);
             }
-            Answer::Continue { data, .. } => {
+            Answer::Continue { data, exchange } => {
+                if let Some(conn) = self.conns.get_mut(id) {
+                    conn.edit_rare(|rare| rare.exchange = exchange);
+                }
                 //= [MQTT-4.12.0-2]
                 let deadline = cx.now.plus_ms(self.config.limits.connect_timeout_ms);
                 self.arm(id, Some(deadline));
@@ -68,6 +77,7 @@ impl Shard {
         let Some(conn) = self.conns.get(id) else { return };
         let Phase::Authenticating(pending) = &conn.phase else { return };
         let client_id = pending.connect.client_id.clone();
+        let exchange = conn.rare().exchange.clone();
         //= [MQTT-4.12.0-3] [MQTT-4.12.0-5]
         let method = conn.rare().auth_method.clone();
         let same = auth.properties.authentication_method() == method.as_deref();
@@ -77,7 +87,7 @@ impl Shard {
             return self.refuse_connect(cx, id, ReasonCode::ProtocolError);
         };
         let data = auth.properties.authentication_data().cloned();
-        let request = Request::Continue { client_id, method, data, again: false, exchange: None };
+        let request = Request::Continue { client_id, method, data, again: false, exchange };
         let asked = self.ask(cx, id, request);
         self.pause(cx, id, paused::ANSWER);
         if let Some(conn) = self.conns.get_mut(id)
@@ -106,8 +116,14 @@ impl Shard {
         let session = conn.session().and_then(|session| self.sessions.get(session));
         let Some(client_id) = session.map(|session| session.client_id.clone()) else { return };
         let data = auth.properties.authentication_data().cloned();
-        let ticket =
-            self.ask(cx, id, Request::Continue { client_id, method, data, again, exchange: None });
+        let exchange = match &conn.rare().subject {
+            Some(subject) if again => {
+                Some(Exchange { subject: subject.clone(), state: Bytes::new() })
+            }
+            _ => conn.rare().exchange.clone(),
+        };
+        let request = Request::Continue { client_id, method, data, again, exchange };
+        let ticket = self.ask(cx, id, request);
         if let Some(conn) = self.conns.get_mut(id) {
             conn.edit_rare(|rare| rare.reauth = Some(Reauth::Asked(ticket)));
         }
@@ -122,15 +138,21 @@ impl Shard {
                 conn.grants = principal.grants;
                 conn.edit_rare(|rare| {
                     rare.reauth = None;
+                    rare.exchange = None;
+                    rare.subject = principal.subject;
                     rare.authority_ends = principal.expires;
+                    rare.lapsed = false;
                 });
                 self.rearm(cx, id);
                 self.send_auth(cx, id, ReasonCode::Success, data);
-                self.recheck_subscriptions(cx, id);
+                self.recheck(cx, id);
             }
-            Answer::Continue { data, .. } => {
+            Answer::Continue { data, exchange } => {
                 let until = cx.now.plus_ms(self.config.limits.connect_timeout_ms);
-                conn.edit_rare(|rare| rare.reauth = Some(Reauth::Challenged(until)));
+                conn.edit_rare(|rare| {
+                    rare.reauth = Some(Reauth::Challenged(until));
+                    rare.exchange = exchange;
+                });
                 self.rearm(cx, id);
                 self.send_auth(cx, id, ReasonCode::ContinueAuthentication, data);
             }
@@ -139,6 +161,78 @@ impl Shard {
                 self.refuse(cx, id, sayable(reason, PacketType::Disconnect));
             }
         }
+    }
+
+    /// Rights may have changed: whoever has any is asked about again, as far as one call goes.
+    pub(super) fn judge_waiting(&mut self, cx: &mut Cx<'_>) {
+        for _ in 0..JUDGED_PER_CALL {
+            let Some(id) = self.to_judge.pop() else { return };
+            let Some(conn) = self.conns.get(id) else { continue };
+            let Some(subject) = conn.rare().subject.clone() else { continue };
+            let ticket = self.ask(cx, id, Request::Judge { subject });
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.edit_rare(|rare| rare.judged = Some(ticket));
+            }
+        }
+    }
+
+    /// What a client may do now. Its proof is as old as before, so that it lapses when it would have.
+    fn on_judged(&mut self, cx: &mut Cx<'_>, id: ConnId, answer: Answer) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.edit_rare(|rare| rare.judged = None);
+        match answer {
+            Answer::Accept { principal, .. } => {
+                conn.grants = principal.grants;
+                conn.edit_rare(|rare| rare.subject = principal.subject);
+                self.recheck(cx, id);
+            }
+            // Nobody has begun an exchange: whoever wants one does not know what it was asked.
+            Answer::Continue { .. } => self.refuse(cx, id, ReasonCode::NotAuthorized),
+            Answer::Refuse { reason } => {
+                self.refuse(cx, id, sayable(reason, PacketType::Disconnect));
+            }
+        }
+    }
+
+    /// Ends what a client may no longer have: subscriptions, and a Will.
+    fn recheck(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let Some(session) = conn.session() else { return };
+        let will = self.sessions.get(session).and_then(|session| session.will.as_ref());
+        let may_have = will.is_none_or(|pending| {
+            let will = &pending.will;
+            conn.grants.may_publish(will.message.topic_str(), will.qos, will.retain)
+        });
+        if !may_have {
+            self.set_will(cx, session, None);
+        }
+        self.recheck_subscriptions(cx, id);
+    }
+
+    /// Tells of something that a client may not do, and which rule says so: not more often than every
+    /// [`DENIAL_PAUSE_MS`], and then how many were not told.
+    pub(super) fn note_denied(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        action: Action,
+        topic: &str,
+        rule: Option<Arc<str>>,
+    ) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let (next, untold) = conn.rare().denials.unwrap_or((cx.now, 0));
+        if cx.now < next {
+            let untold = untold.saturating_add(1);
+            return conn.edit_rare(|rare| rare.denials = Some((next, untold)));
+        }
+        let next = cx.now.plus_ms(DENIAL_PAUSE_MS);
+        conn.edit_rare(|rare| rare.denials = Some((next, 0)));
+        let user = conn.rare().subject.as_ref().and_then(|subject| subject.user.clone());
+        let session = conn.session().and_then(|session| self.sessions.get(session));
+        let client_id = session.map(|session| session.client_id.clone()).unwrap_or_default();
+        let topic = topic.into();
+        let event = Event::Denied { conn: id, client_id, user, action, topic, rule, untold };
+        cx.out.push(Effect::Note(Box::new(event)));
     }
 
     fn send_auth(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode, data: Option<Bytes>) {

@@ -20,7 +20,7 @@ impl Shard {
     pub(super) fn on_command(&mut self, cx: &mut Cx<'_>, ticket: Ticket, command: Command) {
         let reply = match command {
             Command::Disconnect { client_id, reason } => self.kick(cx, &client_id, reason),
-            Command::RightsChanged => Reply::Done,
+            Command::RightsChanged => self.judge_all(),
             Command::Shutdown => self.shut_down(cx),
             Command::StorageFull(full) => {
                 self.storage_full = full;
@@ -41,6 +41,13 @@ impl Shard {
             }
         };
         self.emit(cx, Effect::Reply { ticket, reply: Box::new(reply) });
+    }
+
+    /// Everybody of whom it is known what rights are judged by is asked about again.
+    fn judge_all(&mut self) -> Reply {
+        let known = self.conns.iter().filter(|conn| conn.rare().subject.is_some());
+        self.to_judge = known.map(|conn| conn.id).collect();
+        Reply::Done
     }
 
     fn kick(&mut self, cx: &mut Cx<'_>, client_id: &str, reason: ReasonCode) -> Reply {

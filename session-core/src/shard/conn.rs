@@ -3,6 +3,7 @@
 use alloc::{
     boxed::Box,
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
 };
 
 use codec::{Connect, PacketId, ProtocolVersion, ReasonCode};
@@ -11,7 +12,7 @@ use super::{
     session::Waiting,
     table::{Named, SessionId, give_room_back},
 };
-use crate::{ConnId, Grants, Origin, Ticket, Time};
+use crate::{ConnId, Exchange, Grants, Origin, Subject, Ticket, Time};
 
 /// No packet can be larger: four bytes of Remaining Length, and what they count.
 pub(super) const PACKET_BYTES_MAX: u32 = 268_435_460;
@@ -111,8 +112,18 @@ const _: () = assert!(size_of::<Conn>() <= 144, "a broker has hundreds of thousa
 pub(super) struct Rare {
     /// When the right to be connected ends.
     pub(super) authority_ends: Option<Time>,
+    /// It has ended, but for a moment in which a client may prove itself anew.
+    pub(super) lapsed: bool,
     pub(super) auth_method: Option<Box<str>>,
     pub(super) reauth: Option<Reauth>,
+    /// An enhanced authentication on its way.
+    pub(super) exchange: Option<Exchange>,
+    /// What rights are judged by.
+    pub(super) subject: Option<Arc<Subject>>,
+    /// The open question whether rights are still the same.
+    pub(super) judged: Option<Ticket>,
+    /// No denial is told before, and so many were not.
+    pub(super) denials: Option<(Time, u32)>,
     //= [MQTT-3.3.2-7]
     pub(super) aliases_in: BTreeMap<u16, Box<[u8]>>,
     pub(super) aliases_out: BTreeMap<Box<[u8]>, u16>,
@@ -121,8 +132,13 @@ pub(super) struct Rare {
 /// What is not there is this.
 static NOTHING_RARE: Rare = Rare {
     authority_ends: None,
+    lapsed: false,
     auth_method: None,
     reauth: None,
+    exchange: None,
+    subject: None,
+    judged: None,
+    denials: None,
     aliases_in: BTreeMap::new(),
     aliases_out: BTreeMap::new(),
 };
@@ -214,7 +230,10 @@ impl Conn {
 
     /// Whether a question about it may be open.
     pub(super) fn is_asking(&self) -> bool {
-        matches!(self.phase, Phase::Authenticating(_)) || self.rare().reauth.is_some()
+        let rare = self.rare();
+        matches!(self.phase, Phase::Authenticating(_))
+            || rare.reauth.is_some()
+            || rare.judged.is_some()
     }
 
     /// The waiting PUBACK with this number.

@@ -16,7 +16,7 @@ use super::{
     timer::Timer,
 };
 use crate::{
-    Authentication, Cause, ConnId, Effect, Event, Grants, Origin, Principal, Request, Time,
+    Authentication, Cause, ConnId, Effect, Event, Grants, Origin, Principal, Request, Subject, Time,
 };
 
 impl Shard {
@@ -200,8 +200,8 @@ impl Shard {
         }
         let (session, present) = self.take_session(cx, &connect);
         let session_expiry_s = self.granted_expiry_s(&connect);
-        let Principal { name, grants, expires, .. } = principal;
-        self.begin_connection(id, session, &connect, grants, expires);
+        let Principal { name, grants, expires, subject, limits: _ } = principal;
+        self.begin_connection(id, session, &connect, grants, subject, expires);
         //= [MQTT-3.1.3-9] a Will that was due is due no longer.
         self.set_will(cx, session, connect.will.clone());
         self.rearm(cx, id);
@@ -314,6 +314,7 @@ impl Shard {
         session: SessionId,
         connect: &Connect,
         grants: Grants,
+        subject: Option<Arc<Subject>>,
         expires: Option<Time>,
     ) {
         //= [U5-4.9-a]
@@ -333,6 +334,8 @@ impl Shard {
         conn.edit_rare(|rare| {
             rare.auth_method = method;
             rare.authority_ends = expires;
+            rare.exchange = None;
+            rare.subject = subject;
         });
         //= [MQTT-3.1.2-22]
         let keep_alive_s = granted_keep_alive_s(connect, limits.keep_alive_s_max);

@@ -121,6 +121,8 @@ pub struct Shard {
     /// Open questions.
     tickets: BTreeMap<Ticket, ConnId>,
     last_ticket: u64,
+    /// Clients that are still to be asked about, since rights have changed.
+    to_judge: Vec<ConnId>,
     /// The number of the last SUBSCRIBE or UNSUBSCRIBE that waits or waited for topics' owners.
     last_request: u32,
     last_assigned: u64,
@@ -163,6 +165,7 @@ impl Shard {
             waiters: BTreeMap::new(),
             tickets: BTreeMap::new(),
             last_ticket: 0,
+            to_judge: Vec::new(),
             last_request: 0,
             last_assigned: 0,
             stopping: false,
@@ -215,7 +218,7 @@ impl Shard {
 
     /// When to call with [`Input::Tick`] at the latest; at or before `now` if work is left over.
     pub fn next_timeout(&self) -> Option<Time> {
-        if !self.jobs.is_empty() || self.can_route_waiting() {
+        if !self.jobs.is_empty() || !self.to_judge.is_empty() || self.can_route_waiting() {
             return Some(Time(0));
         }
         let timer = self.timers.first().map(|(time, _)| time);
@@ -278,6 +281,9 @@ impl Shard {
         }
         if !self.link_waiters.is_empty() {
             self.release_waiters(cx);
+        }
+        if !self.to_judge.is_empty() {
+            self.judge_waiting(cx);
         }
     }
 

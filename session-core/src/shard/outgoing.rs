@@ -14,7 +14,7 @@ use super::{
     session::{Held, Waiting},
     table::SessionId,
 };
-use crate::ConnId;
+use crate::{Action, ConnId, Grants};
 
 /// A publication of this shard that not all receivers' shards have confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -65,7 +65,11 @@ impl Publication {
 impl Shard {
     /// A client released a QoS 2 message: the shard owes it from now on
     /// `[MQTT-4.3.3-11]` `[MQTT-4.3.3-12]`.
+    ///
+    /// A message whose publisher has lost the right to send it meanwhile goes to nobody: its exchange is
+    /// completed, since there is nothing else that PUBCOMP could say.
     pub(super) fn release(&mut self, cx: &mut Cx<'_>, session: SessionId, packet_id: PacketId) {
+        let is_denied = self.deny_held(cx, session, packet_id);
         let message = self.next_outgoing();
         let logged = self.logs(session);
         if logged
@@ -84,7 +88,29 @@ impl Shard {
             let counted = conn.filter(|_| held);
             outgoing.answer = Some(Answer { session, packet_id, asked: conn, counted });
         }
+        if is_denied {
+            return self.complete_outgoing(cx, message);
+        }
         self.send_out(cx, message, false);
+    }
+
+    /// Whether a message that was taken may not be published any more.
+    fn deny_held(&mut self, cx: &mut Cx<'_>, session: SessionId, packet_id: PacketId) -> bool {
+        let Some(state) = self.sessions.get(session) else { return false };
+        let Some(id) = state.conn else { return false };
+        let Some(conn) = self.conns.get(id).filter(|conn| conn.grants != Grants::All) else {
+            return false;
+        };
+        let Some(held) = state.traffic.inbound.get(&packet_id) else { return false };
+        let Publication { message, qos, retain, .. } = &held.publication;
+        let verdict = conn.grants.judge_publish(message.topic_str(), *qos, *retain);
+        if !verdict.allowed {
+            let rule = verdict.rule.map(|rule| rule.source.clone());
+            let message = message.clone();
+            self.note_denied(cx, id, Action::Publish, message.topic_str(), rule);
+            return true;
+        }
+        false
     }
 
     /// Publishes a message that nobody will repeat: a Will.

@@ -12,7 +12,7 @@ use super::{
     session::Waiting,
     table::SessionId,
 };
-use crate::{Authentication, ConnId};
+use crate::{Action, ConnId, DeniedPublish, Grants};
 
 impl Shard {
     pub(super) fn on_publish(
@@ -76,9 +76,12 @@ impl Shard {
     fn publish_qos0(&mut self, cx: &mut Cx<'_>, id: ConnId, publication: Publication) {
         // There is no way to tell a QoS 0 publisher but to hang up, which would punish it for what
         // may be one wrong topic among many: the message is dropped.
-        if self.judge_publish(id, &publication).is_ok() {
-            self.publish(cx, publication);
-            self.wait_for_links(cx, id);
+        match self.judge_publish(cx, id, &publication) {
+            Ok(()) => {
+                self.publish(cx, publication);
+                self.wait_for_links(cx, id);
+            }
+            Err(reason) => drop(self.hangs_up(cx, id, reason)),
         }
     }
 
@@ -91,8 +94,8 @@ impl Shard {
     ) {
         //= [MQTT-3.3.5-2 of 3.1.1] [MQTT-4.3.2-2 of 3.1.1] [D31-13]
         //= [MQTT-4.3.2-4] [MQTT-4.3.2-5]
-        let verdict = self.judge_publish(id, &publication);
-        if !self.take_quota(cx, id) {
+        let verdict = self.judge_publish(cx, id, &publication);
+        if verdict.is_err_and(|reason| self.hangs_up(cx, id, reason)) || !self.take_quota(cx, id) {
             return;
         }
         let Some(conn) = self.conns.get_mut(id) else { return };
@@ -142,7 +145,10 @@ impl Shard {
         if counts && !self.take_quota(cx, id) {
             return;
         }
-        let mut verdict = self.judge_publish(id, &publication);
+        let mut verdict = self.judge_publish(cx, id, &publication);
+        if verdict.is_err_and(|reason| self.hangs_up(cx, id, reason)) {
+            return;
+        }
         // What the topic's owner would refuse is refused before the message is taken, as far as
         // this shard can know it.
         if publication.retain
@@ -208,7 +214,12 @@ impl Shard {
     }
 
     /// Whether a client may publish this.
-    fn judge_publish(&self, id: ConnId, publication: &Publication) -> Result<(), ReasonCode> {
+    fn judge_publish(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        publication: &Publication,
+    ) -> Result<(), ReasonCode> {
         //= [MQTT-4.7.0-1] [U5-4.3.3-a]
         let topic = publication.message.topic();
         self.judge_topic(topic)?;
@@ -216,13 +227,30 @@ impl Shard {
         if self.storage_full && publication.qos > QoS::AtMostOnce {
             return Err(ReasonCode::QuotaExceeded);
         }
-        let allowed = self.config.authentication == Authentication::Anonymous
-            || conn.grants.may_publish(
-                publication.message.topic_str(),
-                publication.qos,
-                publication.retain,
-            );
-        if allowed { Ok(()) } else { Err(ReasonCode::NotAuthorized) }
+        if matches!(conn.grants, Grants::All) {
+            return Ok(());
+        }
+        let Publication { message, qos, retain, .. } = publication;
+        let verdict = conn.grants.judge_publish(message.topic_str(), *qos, *retain);
+        if verdict.allowed {
+            return Ok(());
+        }
+        let rule = verdict.rule.map(|rule| rule.source.clone());
+        self.note_denied(cx, id, Action::Publish, message.topic_str(), rule);
+        Err(ReasonCode::NotAuthorized)
+    }
+
+    /// Closes the connection of a client that may not publish and cannot be told in another way, if
+    /// that is wanted `[MQTT-3.3.5-2 of 3.1.1]`.
+    fn hangs_up(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode) -> bool {
+        let is_old = self.conns.get(id).is_some_and(|conn| !conn.version.is_v5());
+        let hangs_up = is_old
+            && reason == ReasonCode::NotAuthorized
+            && self.config.denied_publish_v3 == DeniedPublish::Disconnect;
+        if hangs_up {
+            self.refuse(cx, id, reason);
+        }
+        hangs_up
     }
 
     /// Whether a topic is within the limits and not one of the broker's own (U5-4.7.2-a).

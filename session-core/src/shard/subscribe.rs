@@ -15,7 +15,7 @@ use super::{
     subscribers::{Subscriber, Subscribers},
     table::SessionId,
 };
-use crate::{ConnId, Place};
+use crate::{Action, ConnId, Place};
 
 /// What a SUBSCRIBE or UNSUBSCRIBE waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -106,7 +106,8 @@ impl Shard {
         wanted: SubscribeFilter,
     ) -> ReasonCode {
         //= [MQTT-3.2.2-10] [MQTT-3.8.4-3] [U5-4.8.2-b]
-        let existed = match self.judge_filter(conn, session, &wanted.filter, wanted.options.qos) {
+        let existed = match self.judge_filter(cx, conn, session, &wanted.filter, wanted.options.qos)
+        {
             Ok(existed) => existed,
             Err(reason) => return reason,
         };
@@ -143,7 +144,8 @@ impl Shard {
 
     /// Whether a filter may be subscribed to; `Ok` tells whether it already is.
     fn judge_filter(
-        &self,
+        &mut self,
+        cx: &mut Cx<'_>,
         conn: ConnId,
         session: SessionId,
         filter: &str,
@@ -172,9 +174,13 @@ impl Shard {
         if !features.wildcard_subscriptions && plain.contains(['+', '#']) {
             return Err(ReasonCode::WildcardSubscriptionsNotSupported);
         }
-        let allowed =
-            self.conns.get(conn).is_some_and(|conn| conn.grants.may_subscribe(plain, qos));
-        if !allowed {
+        let Some(grants) = self.conns.get(conn).map(|conn| &conn.grants) else {
+            return Err(ReasonCode::UnspecifiedError);
+        };
+        let verdict = grants.judge_subscribe(plain, qos);
+        if !verdict.allowed {
+            let rule = verdict.rule.map(|rule| rule.source.clone());
+            self.note_denied(cx, conn, Action::Subscribe, plain, rule);
             return Err(ReasonCode::NotAuthorized);
         }
         let Some(state) = self.sessions.get(session) else {

@@ -175,7 +175,7 @@ impl Shard {
             Phase::Authenticating(_) => self.refuse_connect(cx, id, ReasonCode::NotAuthorized),
             Phase::Connected(_) => {
                 if conn.authority_ends().is_some_and(|end| end <= cx.now) {
-                    return self.refuse(cx, id, ReasonCode::NotAuthorized);
+                    return self.on_lapsed(cx, id);
                 }
                 // A client that we do not read from cannot be heard; one that does not read what
                 // it gets is silent by its own doing.
@@ -190,6 +190,24 @@ impl Shard {
                 self.rearm(cx, id);
             }
         }
+    }
+
+    /// The right to be connected has lapsed. A client that can prove itself anew by AUTH has a moment to do it.
+    fn on_lapsed(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        let grace_ms = self.config.limits.reauthenticate_grace_ms;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let rare = conn.rare();
+        let may_renew =
+            rare.auth_method.is_some() && rare.subject.is_some() && rare.reauth.is_none();
+        if grace_ms == 0 || rare.lapsed || !may_renew {
+            return self.refuse(cx, id, ReasonCode::NotAuthorized);
+        }
+        let until = cx.now.plus_ms(grace_ms);
+        conn.edit_rare(|rare| {
+            rare.lapsed = true;
+            rare.authority_ends = Some(until);
+        });
+        self.rearm(cx, id);
     }
 
     /// Arms the timer of a connected client. Each packet only notes its time; the timer finds out

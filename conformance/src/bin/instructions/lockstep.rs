@@ -319,7 +319,8 @@ mod tests {
             .expect("threads are to be had");
         for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
             let shape = Shape { qos, ..TWO_TO_THREE };
-            let mut clients = Clients::connect(address, &shape).expect("all connect");
+            let mut clients =
+                Clients::connect(address.expect("a TCP address"), &shape).expect("all connect");
             (0..shape.rounds).for_each(|_| clients.round().expect("every message comes"));
             clients.leave().expect("all are closed");
         }

@@ -7,11 +7,9 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use codec::ReasonCode;
-use session_core::{
-    Answer, ClientLimits, Exchange, Grants, Principal, Request, Subject, Time, Transport,
-};
+use session_core::{Answer, ClientLimits, Exchange, Principal, Request, Subject, Time, Transport};
 
-use crate::{Attempt, Identity, Secret, Step, Work, names};
+use crate::{Attempt, Chain, Identity, Outcome, Policy, Refusal, Secret, Step, Work, x509};
 
 /// Who asks to be let in, or to stay: what blocks look at, and what a refusal tells. Nothing in it is secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,100 +30,38 @@ pub struct Visitor {
     pub has_secret: bool,
 }
 
-/// A client that was turned away.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// When.
-    pub at: Time,
-    /// Who. Its names are cut to 128 characters.
-    pub visitor: Visitor,
-    /// The provider that refused, or that had let it in; absent if nobody accepted, or nobody was asked.
-    pub provider: Option<Box<str>>,
-    /// What the client is told.
-    pub reason: ReasonCode,
-    /// What administrators are told.
-    pub why: Box<str>,
+impl Visitor {
+    /// It is at the door, and not in yet.
+    pub fn is_newcomer(&self) -> bool {
+        self.transport.is_some()
+    }
 }
 
 /// Who is kept out, whatever its credentials. Asked on workers: it takes no time.
-pub trait Gate: Send + Sync {
+pub(super) trait Gate {
     /// Why this one is.
     fn blocked(&self, now: Time, visitor: &Visitor) -> Option<Box<str>>;
 
     /// Its credentials were refused; who fails too often may be kept out.
-    fn failed(&self, now: Time, visitor: &Visitor) {
-        let _ = (now, visitor);
-    }
+    fn failed(&self, now: Time, visitor: &Visitor);
 }
 
-/// What providers have decided together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It may come in.
-    Accepted {
-        /// The provider that accepted.
-        provider: Box<str>,
-        /// Who it is.
-        identity: Box<Identity>,
-    },
-    /// It has to send more.
-    Continued {
-        /// The provider that goes on.
-        provider: Box<str>,
-        /// For the client.
-        data: Bytes,
-        /// For the next step.
-        state: Bytes,
-    },
-    /// It may not.
-    Refused {
-        /// The provider that refused; absent if nobody accepted.
-        provider: Option<Box<str>>,
-        /// What the client is told.
-        reason: ReasonCode,
-        /// What administrators are told.
-        why: Box<str>,
-    },
-}
-
-/// The chain of providers.
-pub trait Keys: Send + Sync {
-    /// The most that [`Keys::begin`] may cost.
-    fn work(&self, attempt: &Attempt) -> Work;
-
-    /// The most that [`Keys::step`] may cost.
-    fn work_of_step(&self, step: &Step) -> Work;
-
-    /// Judges a CONNECT.
-    fn begin(&self, now: Time, attempt: &Attempt) -> Outcome;
-
-    /// Judges a further step: whoever began, or let the client in, is asked and nobody else.
-    fn step(&self, now: Time, step: &Step) -> Outcome;
-
-    /// Whether whoever this provider has let in may stay: it is still one of the chain.
-    fn has(&self, provider: &str) -> bool;
-}
-
-/// The rules. Asked on workers: they take no time to speak of.
-pub trait Rights: Send + Sync {
-    /// What a client may do, its rights of its own ([`Subject::own`]) considered.
-    ///
-    /// # Errors
-    /// Why it may not even connect, for administrators.
-    fn judge(&self, subject: &Subject) -> Result<Grants, Box<str>>;
-}
-
-/// Everything that decides; replaced as a whole.
-#[derive(Clone)]
+/// What decides; replaced as a whole.
+#[derive(Default)]
 pub struct Judges {
-    /// Who is kept out. Usually the same before and after a reload, since it remembers.
-    pub gate: Arc<dyn Gate>,
     /// Who proves identities.
-    pub keys: Arc<dyn Keys>,
+    pub chain: Chain,
     /// What who may do.
-    pub rights: Arc<dyn Rights>,
+    pub policy: Policy,
     /// Limits of the clients of some listeners, by name. Those that came with an identity go before.
     pub limits: Vec<(Box<str>, Arc<ClientLimits>)>,
+}
+
+/// Everything that a question is judged by.
+#[derive(Clone, Copy)]
+pub(super) struct Court<'a> {
+    pub(super) gate: &'a dyn Gate,
+    pub(super) judges: &'a Judges,
 }
 
 /// A question of the core, read.
@@ -209,7 +145,7 @@ fn known(subject: &Subject, has_secret: bool) -> Visitor {
     }
 }
 
-impl Judges {
+impl Court<'_> {
     /// The answer to a question. This is all of it: [`Access`](crate::Access) only finds a thread for it.
     #[cfg(test)]
     pub(super) fn decide(&self, now: Time, request: Request) -> Decision {
@@ -218,12 +154,12 @@ impl Judges {
         self.settle(now, &question, outcome)
     }
 
-    /// What [`Judges::prove`] may cost. A client that is kept out costs nothing.
+    /// What [`Court::prove`] may cost. A client that is kept out costs nothing.
     pub(super) fn work(&self, now: Time, question: &Question) -> Work {
         match &question.kind {
             _ if self.gate.blocked(now, &question.visitor).is_some() => Work::None,
-            Kind::Connect(attempt) => self.keys.work(attempt),
-            Kind::Step { step, .. } => self.keys.work_of_step(step),
+            Kind::Connect(attempt) => self.judges.chain.work(&attempt.origin.listener),
+            Kind::Step { step, .. } => self.judges.chain.work_of(&step.subject.provider),
             Kind::Stay(_) | Kind::Nonsense => Work::None,
         }
     }
@@ -235,8 +171,8 @@ impl Judges {
             return None;
         }
         match &question.kind {
-            Kind::Connect(attempt) => Some(self.keys.begin(now, attempt)),
-            Kind::Step { step, .. } => Some(self.keys.step(now, step)),
+            Kind::Connect(attempt) => Some(self.judges.chain.judge(now, attempt)),
+            Kind::Step { step, .. } => Some(self.judges.chain.step(now, step)),
             Kind::Stay(_) | Kind::Nonsense => None,
         }
     }
@@ -295,6 +231,11 @@ impl Judges {
                     let why = "what it has shown has lapsed";
                     return Err((Some(provider), ReasonCode::NotAuthorized, why.into()));
                 }
+                // It may have a name that it did not say at the door.
+                let proved = Visitor { user: user.clone(), ..question.visitor.clone() };
+                if let Some(why) = self.gate.blocked(now, &proved) {
+                    return Err((Some(provider), ReasonCode::Banned, why));
+                }
                 let groups = groups.into();
                 let subject =
                     Subject { user, groups, client_type, own, provider, ..before.clone() };
@@ -321,7 +262,7 @@ impl Judges {
     }
 
     fn stay(&self, subject: &Arc<Subject>) -> Result<Answer, Refused> {
-        if !self.keys.has(&subject.provider) {
+        if !self.judges.chain.has(&subject.provider) {
             let why = "the provider that has let it in is gone";
             return Err((Some(subject.provider.clone()), ReasonCode::NotAuthorized, why.into()));
         }
@@ -330,11 +271,15 @@ impl Judges {
     }
 
     fn grant(&self, subject: Arc<Subject>) -> Result<Principal, Refused> {
-        let grants = self
-            .rights
-            .judge(&subject)
-            .map_err(|why| (Some(subject.provider.clone()), ReasonCode::NotAuthorized, why))?;
-        let of_listener = self.limits.iter().find(|(name, _)| *name == subject.listener);
+        let grants = self.judges.policy.judge(&subject).map_err(|denial| {
+            let why = match denial.rule {
+                Some(rule) => format!("denied to connect by {rule}"),
+                None => "no rule allows it to connect".to_owned(),
+            };
+            (Some(subject.provider.clone()), ReasonCode::NotAuthorized, why.into())
+        })?;
+        let mut limits = self.judges.limits.iter();
+        let of_listener = limits.find(|(name, _)| *name == subject.listener);
         let limits = of_listener.map(|(_, limits)| Arc::clone(limits));
         let name = subject.user.clone();
         Ok(Principal { name, grants, expires: None, subject: Some(subject), limits })
@@ -347,19 +292,8 @@ type Refused = (Option<Box<str>>, ReasonCode, Box<str>);
 /// A refusal as the answer to the client and the note about it.
 pub(super) fn refusal(now: Time, visitor: &Visitor, refused: Refused) -> Decision {
     let (provider, reason, why) = refused;
-    let visitor = Visitor {
-        client_id: shortened(&visitor.client_id),
-        user: visitor.user.as_deref().map(shortened),
-        ..visitor.clone()
-    };
-    let refusal = Refusal { at: now, visitor, provider, reason, why };
+    let refusal = Refusal { at: now, visitor: visitor.clone(), provider, reason, why };
     Decision { answer: Answer::Refuse { reason }, refusal: Some(refusal) }
-}
-
-/// Names may have 64 KiB, and are kept and written.
-fn shortened(text: &str) -> Box<str> {
-    const CHARS_MAX: usize = 128;
-    text.chars().take(CHARS_MAX).collect::<String>().into()
 }
 
 /// Whether a refusal counts against an address. That a server was not there does not.
@@ -377,7 +311,7 @@ fn subject_of(attempt: &Attempt) -> Subject {
         client_id: attempt.client_id.clone(),
         address: attempt.address(),
         listener: attempt.origin.listener.clone(),
-        common_name: names::common_name(&attempt.origin),
+        common_name: x509::common_name(&attempt.origin),
         ..Subject::default()
     }
 }

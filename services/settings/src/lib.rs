@@ -8,10 +8,11 @@ use toml::{
 };
 
 /// Part of the file, in bytes.
-pub(super) type Span = Range<usize>;
+pub type Span = Range<usize>;
 
 /// A value that is one of a few words.
-pub(super) trait Choice: Copy + 'static {
+pub trait Choice: Copy + 'static {
+    /// The words, and what they mean.
     const CHOICES: &'static [(&'static str, Self)];
 }
 
@@ -19,7 +20,7 @@ pub(super) trait Choice: Copy + 'static {
 ///
 /// # Errors
 /// Everything that is wrong, one line each, in the order of the file.
-pub(super) fn read(
+pub fn read(
     file: &str,
     text: &str,
     interpret: impl FnOnce(&mut Section<'_, '_>),
@@ -69,35 +70,39 @@ impl Document<'_> {
 
 /// One table of the file. Whatever is asked for is a known key; at the end, all others are
 /// reported.
-pub(super) struct Section<'d, 't> {
+pub struct Section<'d, 't> {
     document: &'d Document<'t>,
     /// ` in [limits]`; empty for the top of the file.
     label: String,
     table: &'d DeTable<'t>,
     span: Span,
     known: Vec<&'static str>,
+    /// The keys are names that the operator gives.
+    any_key: bool,
 }
 
 impl<'d, 't> Section<'d, 't> {
     fn new(document: &'d Document<'t>, label: String, table: &'d DeTable<'t>, span: Span) -> Self {
-        Self { document, label, table, span, known: Vec::new() }
+        Self { document, label, table, span, known: Vec::new(), any_key: false }
     }
 
     /// `file:line:column`.
-    pub(super) fn place(&self, span: &Span) -> String {
+    pub fn place(&self, span: &Span) -> String {
         self.document.place(span)
     }
 
-    pub(super) fn problem(&self, span: &Span, problem: impl Display) {
+    /// Reports a problem.
+    pub fn problem(&self, span: &Span, problem: impl Display) {
         self.document.problem(span, problem);
     }
 
     /// Whether the key is there.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub fn has(&self, key: &str) -> bool {
         self.table.get(key).is_some()
     }
 
-    pub(super) fn boolean(&mut self, key: &'static str, value: &mut bool) {
+    /// Puts a boolean into `value`, if the key is there.
+    pub fn boolean(&mut self, key: &'static str, value: &mut bool) {
         match self.get(key) {
             Some((DeValue::Boolean(found), _)) => *value = *found,
             Some((other, span)) => self.wrong_type(key, "true or false", other, &span),
@@ -105,7 +110,8 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 
-    pub(super) fn number<N>(&mut self, key: &'static str, least: N, most: N, value: &mut N)
+    /// Puts a whole number of this range into `value`, if the key is there.
+    pub fn number<N>(&mut self, key: &'static str, least: N, most: N, value: &mut N)
     where
         N: TryFrom<i128> + Into<i128> + Copy + Display,
     {
@@ -128,7 +134,8 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 
-    pub(super) fn string(&mut self, key: &'static str) -> Option<(String, Span)> {
+    /// A string, if the key is there.
+    pub fn string(&mut self, key: &'static str) -> Option<(String, Span)> {
         match self.get(key)? {
             (DeValue::String(found), span) => Some((found.to_string(), span)),
             (other, span) => {
@@ -138,7 +145,8 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 
-    pub(super) fn required_string(&mut self, key: &'static str) -> Option<(String, Span)> {
+    /// A string; it is a problem if the key is not there.
+    pub fn required_string(&mut self, key: &'static str) -> Option<(String, Span)> {
         if !self.has(key) {
             self.known.push(key);
             self.problem(&self.span, format!("`{key}` is missing{}", self.label));
@@ -148,7 +156,7 @@ impl<'d, 't> Section<'d, 't> {
     }
 
     /// A list of strings; empty if the key is not there.
-    pub(super) fn strings(&mut self, key: &'static str) -> Vec<(String, Span)> {
+    pub fn strings(&mut self, key: &'static str) -> Vec<(String, Span)> {
         const WANTED: &str = "a list of strings";
         let mut strings = Vec::new();
         match self.get(key) {
@@ -170,24 +178,26 @@ impl<'d, 't> Section<'d, 't> {
         strings
     }
 
-    pub(super) fn choice<C: Choice>(&mut self, key: &'static str, value: &mut C) {
+    /// Puts one of a few words into `value`, if the key is there.
+    pub fn choice<C: Choice>(&mut self, key: &'static str, value: &mut C) {
+        self.choice_of(key, C::CHOICES, value);
+    }
+
+    /// Puts what one of these words means into `value`, if the key is there.
+    pub fn choice_of<C: Copy>(&mut self, key: &'static str, choices: &[(&str, C)], value: &mut C) {
         let Some((found, span)) = self.string(key) else { return };
-        if let Some((_, choice)) = C::CHOICES.iter().find(|(name, _)| *name == found) {
+        if let Some((_, choice)) = choices.iter().find(|(name, _)| *name == found) {
             *value = *choice;
             return;
         }
-        let names: Vec<_> = C::CHOICES.iter().map(|(name, _)| *name).collect();
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
         let list = names.join("`, `");
         let hint = suggestion(&found, &names);
         self.problem(&span, format!("`{key}` must be one of `{list}`, not `{found}`{hint}"));
     }
 
     /// A table, if it is there.
-    pub(super) fn table(
-        &mut self,
-        key: &'static str,
-        interpret: impl FnOnce(&mut Section<'d, 't>),
-    ) {
+    pub fn table(&mut self, key: &'static str, interpret: impl FnOnce(&mut Section<'d, 't>)) {
         match self.get(key) {
             Some((DeValue::Table(table), span)) => {
                 let mut section = Section::new(self.document, format!(" in [{key}]"), table, span);
@@ -202,11 +212,7 @@ impl<'d, 't> Section<'d, 't> {
     }
 
     /// A list of tables, each in turn.
-    pub(super) fn tables(
-        &mut self,
-        key: &'static str,
-        mut interpret: impl FnMut(&mut Section<'d, 't>),
-    ) {
+    pub fn tables(&mut self, key: &'static str, mut interpret: impl FnMut(&mut Section<'d, 't>)) {
         let wanted = format!("a list of tables ([[{key}]])");
         match self.get(key) {
             Some((DeValue::Array(array), _)) => {
@@ -226,6 +232,60 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 
+    /// One string, or a list of them; empty if the key is not there.
+    pub fn one_or_more(&mut self, key: &'static str) -> Vec<(String, Span)> {
+        match self.get(key) {
+            Some((DeValue::String(found), span)) => vec![(found.to_string(), span)],
+            Some(_) => self.strings(key),
+            None => Vec::new(),
+        }
+    }
+
+    /// All keys with one string each, whatever they are called.
+    pub fn named_strings(&mut self) -> Vec<(String, String, Span)> {
+        self.any_key = true;
+        let mut all = Vec::new();
+        for (key, value) in self.table {
+            match value.get_ref() {
+                DeValue::String(found) => {
+                    all.push((key.get_ref().to_string(), found.to_string(), value.span()));
+                }
+                other => self.wrong_type(key.get_ref(), "a string", other, &value.span()),
+            }
+        }
+        all
+    }
+
+    /// All keys with a list of strings each, whatever they are called.
+    pub fn named_lists(&mut self) -> Vec<(String, Vec<String>)> {
+        self.any_key = true;
+        let mut all = Vec::new();
+        for (key, value) in self.table {
+            let name: &str = key.get_ref();
+            match value.get_ref() {
+                DeValue::Array(array) => {
+                    let mut list = Vec::new();
+                    for item in array.iter() {
+                        match item.get_ref() {
+                            DeValue::String(found) => list.push(found.to_string()),
+                            other => {
+                                self.wrong_type(name, "a list of strings", other, &item.span());
+                            }
+                        }
+                    }
+                    all.push((name.to_owned(), list));
+                }
+                other => self.wrong_type(name, "a list of strings", other, &value.span()),
+            }
+        }
+        all
+    }
+
+    /// Where the table is.
+    pub fn span(&self) -> Span {
+        self.span.clone()
+    }
+
     fn get(&mut self, key: &'static str) -> Option<(&'d DeValue<'t>, Span)> {
         self.known.push(key);
         let value: &Spanned<DeValue<'t>> = self.table.get(key)?;
@@ -240,7 +300,7 @@ impl<'d, 't> Section<'d, 't> {
     fn finish(self) {
         for (key, _) in self.table {
             let name: &str = key.get_ref();
-            if self.known.contains(&name) {
+            if self.any_key || self.known.contains(&name) {
                 continue;
             }
             let hint = match (suggestion(name, &self.known), &*self.known) {

@@ -1,0 +1,362 @@
+//! What lies between MQTT and the kernel: a PROXY header at the beginning, TLS, WebSocket.
+
+mod proxy;
+mod tls;
+mod upgrade;
+mod websocket;
+
+use std::{
+    io::{self, Read, Write},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use rustls::ServerConnection;
+use session_core::{Origin, Proxied, Transport};
+
+use crate::socket::Stream;
+use proxy::{Header, HeaderReader};
+use websocket::WebSocket;
+
+pub use tls::{CertificateFiles, ClientCertificates, TlsDoor, TlsError, TlsSetup};
+pub use websocket::WebSocketSetup;
+
+/// Bytes that a layer may have waiting for the kernel before it takes no more.
+const WAITING_MAX: usize = 64 * 1024;
+/// Bytes read at once where a layer needs them in a buffer of its own.
+const WIRE_BYTES: usize = 16 * 1024;
+
+/// How far the beginning has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shaken {
+    /// MQTT comes next.
+    Done,
+    /// The peer has to send more.
+    Waiting,
+}
+
+/// What a listener wants between MQTT and the kernel.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    /// Ranges of proxies that tell the client's address.
+    pub(crate) proxy: Option<Arc<[session_core::AddressRange]>>,
+    pub(crate) tls: Option<TlsDoor>,
+    pub(crate) websocket: Option<Arc<WebSocketSetup>>,
+}
+
+impl Wanted {
+    pub(crate) const fn is_nothing(&self) -> bool {
+        self.proxy.is_none() && self.tls.is_none() && self.websocket.is_none()
+    }
+}
+
+/// A stream with layers on it, from below: bytes that were read too early, PROXY, TLS, WebSocket.
+pub(crate) struct Layered {
+    wire: Wire,
+    proxy: Option<HeaderReader>,
+    /// What the proxy has told.
+    header: Option<Box<Header>>,
+    tls: Option<Box<ServerConnection>>,
+    websocket: Option<Box<WebSocket>>,
+    /// MQTT bytes that were taken out of frames and not read yet.
+    mqtt: Vec<u8>,
+    /// Frames that the layer below has not taken yet.
+    frames: Vec<u8>,
+}
+
+/// The stream, and what was read from it before the layer that it is for was there.
+struct Wire {
+    early: Vec<u8>,
+    stream: Stream,
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.early.is_empty() {
+            return self.stream.read(buffer);
+        }
+        let count = buffer.len().min(self.early.len());
+        buffer[..count].copy_from_slice(&self.early[..count]);
+        self.early.drain(..count);
+        if self.early.is_empty() {
+            self.early = Vec::new();
+        }
+        Ok(count)
+    }
+}
+
+impl Layered {
+    /// The layers that a listener wants.
+    ///
+    /// # Errors
+    /// The peer is no proxy that may be here, or TLS cannot begin.
+    pub(crate) fn new(
+        stream: Stream,
+        wanted: &Wanted,
+        peer: Option<SocketAddr>,
+    ) -> io::Result<Self> {
+        let is_trusted = |ranges: &[session_core::AddressRange]| {
+            peer.is_some_and(|peer| ranges.iter().any(|range| range.contains(peer.ip())))
+        };
+        let proxy = match &wanted.proxy {
+            None => None,
+            Some(ranges) if is_trusted(ranges) => Some(HeaderReader::default()),
+            Some(_) => return Err(failed("it is no proxy that may tell addresses")),
+        };
+        let tls = wanted.tls.as_ref().map(TlsDoor::connection).transpose();
+        let tls = tls.map_err(|error| failed(&error.to_string()))?;
+        let websocket = wanted.websocket.as_ref().map(|setup| {
+            let is_trusted = is_trusted(&setup.forwarded_from);
+            Box::new(WebSocket::new(Arc::clone(setup), is_trusted))
+        });
+        Ok(Self {
+            wire: Wire { early: Vec::new(), stream },
+            proxy,
+            header: None,
+            tls: tls.map(Box::new),
+            websocket,
+            mqtt: Vec::new(),
+            frames: Vec::new(),
+        })
+    }
+
+    pub(crate) fn stream(&mut self) -> &mut Stream {
+        &mut self.wire.stream
+    }
+
+    /// The address that a proxy has told.
+    pub(crate) fn told_peer(&self) -> Option<SocketAddr> {
+        let forwarded = self.websocket.as_ref().and_then(|websocket| websocket.forwarded());
+        // It tells an address without a port.
+        let forwarded = forwarded.map(|address| SocketAddr::new(address, 0));
+        forwarded.or_else(|| self.header.as_ref()?.source)
+    }
+
+    pub(crate) fn describe(&self, origin: &mut Origin) {
+        origin.transport = match (&self.tls, &self.websocket) {
+            (None, None) => origin.transport,
+            (Some(_), None) => Transport::Tls,
+            (None, Some(_)) => Transport::WebSocket,
+            (Some(_), Some(_)) => Transport::WebSocketTls,
+        };
+        if let Some(tls) = &self.tls {
+            let chain = tls.peer_certificates().unwrap_or_default();
+            origin.certificates = chain.iter().map(|der| der.to_vec().into()).collect();
+            origin.server_name = tls.server_name().map(Into::into);
+        }
+        if let Some(header) = &self.header {
+            let Header { common_name, authority, tls, .. } = (**header).clone();
+            origin.proxied = Some(Box::new(Proxied { common_name, authority, tls }));
+        }
+    }
+
+    /// Goes on with what comes before MQTT.
+    pub(crate) fn shake(&mut self) -> io::Result<Shaken> {
+        if let Some(reader) = &mut self.proxy {
+            match reader.read(&mut self.wire.stream)? {
+                None => return Ok(Shaken::Waiting),
+                Some((header, early)) => {
+                    self.header = header.map(Box::new);
+                    self.wire.early = early;
+                    self.proxy = None;
+                }
+            }
+        }
+        while self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
+            if !self.read_tls()? {
+                self.flush()?;
+                return Ok(Shaken::Waiting);
+            }
+        }
+        while self.websocket.as_ref().is_some_and(|websocket| !websocket.is_open()) {
+            let more = self.read_frames();
+            self.flush()?;
+            if !more? {
+                return Ok(Shaken::Waiting);
+            }
+        }
+        self.flush()?;
+        Ok(Shaken::Done)
+    }
+
+    /// Reads MQTT bytes until the buffer is full or nothing more is there.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = match &self.websocket {
+            None => self.read_below(buffer),
+            Some(_) => self.read_unframed(buffer),
+        };
+        // What had to be answered below MQTT leaves; if it cannot now, the worker is told to flush.
+        self.flush()?;
+        read
+    }
+
+    fn read_unframed(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.mqtt.len() < buffer.len() {
+            match self.read_frames() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) if self.mqtt.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+            if self.websocket.as_ref().is_some_and(|websocket| websocket.is_over()) {
+                break;
+            }
+        }
+        if self.mqtt.is_empty() {
+            let is_over = self.websocket.as_ref().is_some_and(|websocket| websocket.is_over());
+            return if is_over { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        }
+        let count = buffer.len().min(self.mqtt.len());
+        buffer[..count].copy_from_slice(&self.mqtt[..count]);
+        self.mqtt.drain(..count);
+        if self.mqtt.is_empty() {
+            self.mqtt = Vec::new();
+        }
+        Ok(count)
+    }
+
+    /// Takes frames apart once; false if nothing was there.
+    fn read_frames(&mut self) -> io::Result<bool> {
+        let mut wire = [0; WIRE_BYTES];
+        let count = match self.read_below(&mut wire) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let Some(websocket) = &mut self.websocket else { return Ok(false) };
+        let received = websocket.receive(&wire[..count], &mut self.mqtt, &mut self.frames);
+        if received.is_err() {
+            // The peer is told why, as far as the kernel takes it at once.
+            let _ = self.flush();
+        }
+        received.map_err(|error| failed(&error))?;
+        Ok(true)
+    }
+
+    /// Reads what lies below WebSocket.
+    fn read_below(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.tls.is_none() {
+            return self.wire.read(buffer);
+        }
+        let mut filled = 0;
+        loop {
+            let Some(tls) = &mut self.tls else { return Ok(filled) };
+            match tls.reader().read(&mut buffer[filled..]) {
+                // The peer has said that no more comes.
+                Ok(0) => return Ok(filled),
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // It ended without saying so.
+                Err(error) => return if filled > 0 { Ok(filled) } else { Err(error) },
+            }
+            if filled == buffer.len() {
+                return Ok(filled);
+            }
+            match self.read_tls() {
+                Ok(true) => {}
+                Ok(false) if filled > 0 => return Ok(filled),
+                Ok(false) => return Err(io::ErrorKind::WouldBlock.into()),
+                // What was read before the mistake is delivered; the mistake comes again.
+                Err(_) if filled > 0 => return Ok(filled),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes records from the wire; false if nothing was there.
+    fn read_tls(&mut self) -> io::Result<bool> {
+        let Some(tls) = &mut self.tls else { return Ok(false) };
+        match tls.read_tls(&mut self.wire) {
+            Ok(0) if tls.is_handshaking() => Err(io::ErrorKind::UnexpectedEof.into()),
+            // The reader says how it ended.
+            Ok(_) => match tls.process_new_packets() {
+                Ok(_) => Ok(true),
+                Err(error) => {
+                    // The alert, as far as the kernel takes it at once.
+                    let _ = tls.write_tls(&mut self.wire.stream);
+                    Err(failed(&error.to_string()))
+                }
+            },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes MQTT bytes as long as not too much waits.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.wants_flush() {
+            self.flush()?;
+            if self.wants_flush() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+        }
+        let taken = match (&mut self.websocket, &mut self.tls) {
+            (Some(websocket), _) => {
+                let taken = &bytes[..bytes.len().min(WAITING_MAX)];
+                websocket.send(taken, &mut self.frames);
+                taken.len()
+            }
+            (None, Some(tls)) => tls.writer().write(bytes)?,
+            (None, None) => return self.wire.stream.write(bytes),
+        };
+        self.flush()?;
+        Ok(taken)
+    }
+
+    pub(crate) fn wants_flush(&self) -> bool {
+        !self.frames.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+    }
+
+    /// Gives the kernel as much as it takes. That it takes no more is no error.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        loop {
+            if !self.frames.is_empty() {
+                let taken = match &mut self.tls {
+                    Some(tls) => tls.writer().write(&self.frames),
+                    None => self.wire.stream.write(&self.frames),
+                };
+                match taken {
+                    Ok(count) => drop(self.frames.drain(..count)),
+                    Err(error) if is_full(&error) => {}
+                    Err(error) => return Err(error),
+                }
+                if self.frames.is_empty() {
+                    self.frames = Vec::new();
+                }
+            }
+            let Some(tls) = self.tls.as_mut().filter(|tls| tls.wants_write()) else {
+                return Ok(());
+            };
+            match tls.write_tls(&mut self.wire.stream) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_full(&error) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Tells the peer, as far as the layers have words for it, that nothing more comes.
+    pub(crate) fn say_goodbye(&mut self) -> io::Result<()> {
+        if let Some(websocket) = &mut self.websocket {
+            websocket.close(&mut self.frames);
+            self.flush()?;
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            self.flush()?;
+        }
+        Ok(())
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+/// A peer that breaks a rule below MQTT.
+fn failed(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.to_owned())
+}

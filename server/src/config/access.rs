@@ -1,0 +1,220 @@
+//! Who may connect and what they may do: `[access]` of the configuration file.
+
+use std::path::PathBuf;
+
+use access::{CertificateName, GuardConfig, SubscribeMode};
+use settings::{Choice, Section};
+
+use super::listener::ranges;
+
+/// Who may connect, and what they may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AccessConfig {
+    /// Who proves identities, in the order in which they are asked.
+    pub(crate) providers: Vec<ProviderConfig>,
+    /// The rules.
+    pub(crate) rules: RulesConfig,
+    /// Where blocks are kept; absent: they end with the broker.
+    pub(crate) blocks: Option<PathBuf>,
+    /// When addresses are kept out by themselves.
+    pub(crate) guard: GuardConfig,
+    /// Threads that hash passwords; 0: one for every two processors.
+    pub(crate) compute_threads: u16,
+    /// Questions to other servers at a time.
+    pub(crate) waiting_max: u16,
+    /// Logins that wait for a thread.
+    pub(crate) queue_max: u32,
+}
+
+impl Default for AccessConfig {
+    fn default() -> Self {
+        Self {
+            providers: Vec::new(),
+            rules: RulesConfig::Nothing,
+            blocks: None,
+            guard: GuardConfig::default(),
+            compute_threads: 0,
+            waiting_max: 64,
+            queue_max: 10_000,
+        }
+    }
+}
+
+/// Where rights come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RulesConfig {
+    /// Nobody may do anything but what its credentials say.
+    Nothing,
+    /// A rule file.
+    Own(PathBuf),
+    /// mosquitto's `acl_file`.
+    Mosquitto(PathBuf, SubscribeMode),
+}
+
+/// A provider of identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProviderConfig {
+    /// What it is called.
+    pub(crate) name: String,
+    /// The next one is asked when it fails.
+    pub(crate) on_error: OnError,
+    /// What it is.
+    pub(crate) kind: ProviderKind,
+}
+
+/// What a provider is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ProviderKind {
+    /// Users in a file.
+    Password {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Certificates.
+    X509(X509Settings),
+    /// Nobody in particular.
+    Anonymous {
+        /// What everybody is called.
+        user: Option<String>,
+    },
+}
+
+/// How a certificate becomes an identity, as it is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct X509Settings {
+    pub(crate) name: CertificateName,
+    pub(crate) depth: Option<usize>,
+    pub(crate) pattern: Option<String>,
+    pub(crate) client_id_is_user: bool,
+    pub(crate) trust_proxy: bool,
+    pub(crate) required: bool,
+}
+
+/// What happens when a provider fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum OnError {
+    /// The client is refused.
+    #[default]
+    Refuse,
+    /// The next one is asked.
+    Skip,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Password,
+    X509,
+    Anonymous,
+}
+
+impl Choice for OnError {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("refuse", Self::Refuse), ("skip", Self::Skip)];
+}
+
+impl Choice for Kind {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("password", Self::Password), ("x509", Self::X509), ("anonymous", Self::Anonymous)];
+}
+
+const SUBSCRIBE: &[(&str, SubscribeMode)] =
+    &[("strict", SubscribeMode::Strict), ("as_mosquitto", SubscribeMode::AsMosquitto)];
+
+const NAMES: &[(&str, CertificateName)] = &[
+    ("common_name", CertificateName::CommonName),
+    ("alternative_name", CertificateName::AlternativeName),
+];
+
+impl AccessConfig {
+    /// Reads `[access]`.
+    pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
+        let mut read = Self::default();
+        section.tables("provider", |section| {
+            let Some(provider) = ProviderConfig::read(section) else { return };
+            if read.providers.iter().any(|other| other.name == provider.name) {
+                let problem =
+                    format!("there is a provider `{}` already; give it a `name`", provider.name);
+                section.problem(&section.span(), problem);
+            }
+            read.providers.push(provider);
+        });
+        let mut subscribe = SubscribeMode::default();
+        section.choice_of("subscribe", SUBSCRIBE, &mut subscribe);
+        let own = section.string("rules");
+        let theirs = section.string("mosquitto_acl");
+        read.rules = match (own, theirs) {
+            (Some(_), Some((_, span))) => {
+                section.problem(&span, "write either `rules` or `mosquitto_acl`");
+                RulesConfig::Nothing
+            }
+            (Some((path, _)), None) => RulesConfig::Own(path.into()),
+            (None, Some((path, _))) => RulesConfig::Mosquitto(path.into(), subscribe),
+            (None, None) => RulesConfig::Nothing,
+        };
+        read.blocks = section.string("blocks").map(|(path, _)| path.into());
+        section.number("compute_threads", 0, 1024, &mut read.compute_threads);
+        section.number("waiting_max", 1, 1024, &mut read.waiting_max);
+        section.number("queue_max", 1, 10_000_000, &mut read.queue_max);
+        section.table("guard", |section| read_guard(section, &mut read.guard));
+        read
+    }
+}
+
+fn read_guard(section: &mut Section<'_, '_>, guard: &mut GuardConfig) {
+    let GuardConfig { failures, within_ms, block_ms, block_ms_max, except } = guard;
+    const DAY_MS: u64 = 86_400_000;
+    section.number("failures", 0, u32::MAX, failures);
+    section.number("within_ms", 1, DAY_MS, within_ms);
+    section.number("block_ms", 1, DAY_MS, block_ms);
+    section.number("block_ms_max", 1, 365 * DAY_MS, block_ms_max);
+    *except = ranges(section, "except");
+}
+
+impl ProviderConfig {
+    fn read(section: &mut Section<'_, '_>) -> Option<Self> {
+        let span = section.span();
+        if !section.has("kind") {
+            section.problem(
+                &span,
+                "`kind` is missing in [[access.provider]]: password, x509 or anonymous",
+            );
+        }
+        let name = section.string("name").map(|(name, _)| name);
+        let mut on_error = OnError::default();
+        section.choice("on_error", &mut on_error);
+        let mut kind = Kind::Anonymous;
+        section.choice("kind", &mut kind);
+        let (default, kind) = match kind {
+            Kind::Password => {
+                let file = section.required_string("file")?.0.into();
+                ("password", ProviderKind::Password { file })
+            }
+            Kind::X509 => ("x509", ProviderKind::X509(read_x509(section))),
+            Kind::Anonymous => {
+                let user = section.string("user").map(|(user, _)| user);
+                ("anonymous", ProviderKind::Anonymous { user })
+            }
+        };
+        Some(Self { name: name.unwrap_or_else(|| default.into()), on_error, kind })
+    }
+}
+
+fn read_x509(section: &mut Section<'_, '_>) -> X509Settings {
+    let mut read = X509Settings::default();
+    section.choice_of("from", NAMES, &mut read.name);
+    if section.has("depth") {
+        let mut depth = 0_u16;
+        section.number("depth", 0, 100, &mut depth);
+        read.depth = Some(depth.into());
+    }
+    if let Some((pattern, span)) = section.string("pattern") {
+        if let Err(error) = access::name_pattern(&pattern) {
+            section.problem(&span, error);
+        }
+        read.pattern = Some(pattern);
+    }
+    section.boolean("client_id_is_user", &mut read.client_id_is_user);
+    section.boolean("trust_proxy", &mut read.trust_proxy);
+    section.boolean("required", &mut read.required);
+    read
+}

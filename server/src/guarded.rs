@@ -1,0 +1,239 @@
+//! Access at work: from the configuration to judges, and from the workers' questions to answers.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use access::{
+    Access, AnonymousProvider, Chain, Judges, Link, PasswordFile, PasswordProvider, Policy,
+    Provider, X509Config, X509Provider,
+};
+use runtime_mio::{Inbox, MakeServices, NoServices, Services};
+use session_core::{
+    Answer, Command, CommitSeq, Load, Loaded, Record, Reply, Request, Ticket, Time,
+};
+
+use crate::config::{AccessConfig, Config, OnError, ProviderKind, RulesConfig};
+
+/// Tickets of commands whose reply nobody awaits.
+const NO_REPLY: Ticket = Ticket(u64::MAX - 2);
+
+/// Access, and the workers that ask.
+pub(crate) struct Guarded {
+    access: Arc<Access>,
+    clock: Clock,
+    inboxes: Arc<Mutex<Vec<Inbox>>>,
+}
+
+/// The wall clock at the start, and the time since: a step of the clock ends no token early.
+#[derive(Clone, Copy)]
+struct Clock {
+    wall_ms: u64,
+    start: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall_ms = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
+        Self { wall_ms, start: Instant::now() }
+    }
+
+    fn now(self) -> Time {
+        let since = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Time(self.wall_ms).plus_ms(since)
+    }
+}
+
+impl Guarded {
+    /// Reads all files and starts the threads.
+    ///
+    /// # Errors
+    /// Everything that is wrong, one line each.
+    pub(crate) fn start(config: &AccessConfig, all: &Config) -> Result<Self, Vec<String>> {
+        let judges = judges(config, all)?;
+        let settings = access::AccessConfig {
+            compute_threads: config.compute_threads.into(),
+            waiting_max: config.waiting_max.into(),
+            queue_max: config.queue_max as usize,
+            guard: config.guard.clone(),
+            blocks: config.blocks.clone(),
+            ..access::AccessConfig::default()
+        };
+        let access = Access::start(settings, judges)?;
+        Ok(Self { access, clock: Clock::start(), inboxes: Arc::default() })
+    }
+
+    /// Has the workers' questions answered here, and everything else by what they had.
+    pub(crate) fn services(&self, mut inner: MakeServices) -> MakeServices {
+        let (access, clock) = (Arc::clone(&self.access), self.clock);
+        let inboxes = Arc::clone(&self.inboxes);
+        Box::new(move |shard, inbox| {
+            inboxes.lock().unwrap_or_else(PoisonError::into_inner).push(inbox.clone());
+            let inner = inner(shard, inbox.clone());
+            Box::new(Asked { inner, access: Arc::clone(&access), clock, inbox })
+        })
+    }
+
+    /// Reads all files again. If anything is wrong, everything stays as it was.
+    ///
+    /// # Errors
+    /// Everything that is wrong, one line each.
+    pub(crate) fn reload(&self, config: &AccessConfig, all: &Config) -> Result<(), Vec<String>> {
+        self.access.replace(judges(config, all)?);
+        for inbox in &*self.inboxes.lock().unwrap_or_else(PoisonError::into_inner) {
+            inbox.command(NO_REPLY, Box::new(Command::RightsChanged));
+        }
+        Ok(())
+    }
+}
+
+/// The services of nobody in particular.
+pub(crate) fn no_services() -> MakeServices {
+    Box::new(|_, _| Box::new(NoServices))
+}
+
+/// The files that [`judges`] reads.
+pub(crate) fn files(config: &AccessConfig) -> Vec<PathBuf> {
+    let of_providers = config.providers.iter().filter_map(|provider| match &provider.kind {
+        ProviderKind::Password { file } => Some(file.clone()),
+        ProviderKind::X509(_) | ProviderKind::Anonymous { .. } => None,
+    });
+    let of_rules = match &config.rules {
+        RulesConfig::Nothing => None,
+        RulesConfig::Own(path) | RulesConfig::Mosquitto(path, _) => Some(path.clone()),
+    };
+    of_providers.chain(of_rules).collect()
+}
+
+/// Makes what decides.
+fn judges(config: &AccessConfig, all: &Config) -> Result<Judges, Vec<String>> {
+    let mut problems = Vec::new();
+    let mut links = Vec::new();
+    for wanted in &config.providers {
+        match provider(&wanted.name, &wanted.kind) {
+            Ok(provider) => links.push(Link {
+                provider,
+                on_error_skip: wanted.on_error == OnError::Skip,
+                listeners: listeners_of(&wanted.name, all),
+            }),
+            Err(more) => problems.extend(more),
+        }
+    }
+    problems.extend(unknown_providers(config, all));
+    let policy = match policy(&config.rules) {
+        Ok(policy) => policy,
+        Err(more) => {
+            problems.extend(more);
+            Policy::deny_all()
+        }
+    };
+    match problems.is_empty() {
+        true => Ok(Judges { chain: Chain::new(links), policy, limits: Vec::new() }),
+        false => Err(problems),
+    }
+}
+
+fn provider(name: &str, kind: &ProviderKind) -> Result<Arc<dyn Provider>, Vec<String>> {
+    Ok(match kind {
+        ProviderKind::Password { file } => {
+            let (path, text) = read(file)?;
+            Arc::new(PasswordProvider::new(name, PasswordFile::parse(&path, &text)?))
+        }
+        ProviderKind::X509(settings) => {
+            let pattern = settings.pattern.as_deref().map(access::name_pattern).transpose();
+            let config = X509Config {
+                name: settings.name,
+                depth: settings.depth,
+                pattern: pattern.map_err(|problem| vec![problem])?,
+                client_id_is_user: settings.client_id_is_user,
+                trust_proxy: settings.trust_proxy,
+                required: settings.required,
+            };
+            Arc::new(X509Provider::new(name, config))
+        }
+        ProviderKind::Anonymous { user } => Arc::new(AnonymousProvider::new(name, user.as_deref())),
+    })
+}
+
+/// The rules of a configuration.
+///
+/// # Errors
+/// Everything that is wrong with the file, one line each.
+pub(crate) fn policy(rules: &RulesConfig) -> Result<Policy, Vec<String>> {
+    match rules {
+        RulesConfig::Nothing => Ok(Policy::deny_all()),
+        RulesConfig::Own(path) => {
+            let (name, text) = read(path)?;
+            Policy::parse_rules(&name, &text)
+        }
+        RulesConfig::Mosquitto(path, subscribe) => {
+            let (name, text) = read(path)?;
+            Policy::parse_mosquitto(&name, &text, *subscribe)
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<(String, String), Vec<String>> {
+    let name = path.display().to_string();
+    match fs::read_to_string(path) {
+        Ok(text) => Ok((name, text)),
+        Err(error) => Err(vec![format!("cannot read {name}: {error}")]),
+    }
+}
+
+/// The listeners at which a provider is asked: those that name it, and those that name none.
+fn listeners_of(provider: &str, all: &Config) -> Option<Box<[Box<str>]>> {
+    let names_it = |names: &Option<Vec<String>>| {
+        names.as_ref().is_none_or(|names| names.iter().any(|name| name == provider))
+    };
+    if all.listeners.iter().all(|listener| names_it(&listener.providers)) {
+        return None;
+    }
+    let at = all.listeners.iter().filter(|listener| names_it(&listener.providers));
+    Some(at.map(|listener| listener.name().into()).collect())
+}
+
+fn unknown_providers(config: &AccessConfig, all: &Config) -> Vec<String> {
+    let is_known = |name: &String| config.providers.iter().any(|provider| provider.name == *name);
+    let of_listeners = all.listeners.iter().flat_map(|listener| {
+        let names = listener.providers.iter().flatten().filter(|name| !is_known(name));
+        names.map(|name| format!("{}: there is no provider `{name}`", listener.asker))
+    });
+    of_listeners.collect()
+}
+
+/// What a worker asks by.
+struct Asked {
+    inner: Box<dyn Services>,
+    access: Arc<Access>,
+    clock: Clock,
+    inbox: Inbox,
+}
+
+impl Services for Asked {
+    fn ask(&mut self, ticket: Ticket, request: Box<Request>) -> Option<Box<Answer>> {
+        let inbox = self.inbox.clone();
+        let answer = move |answer| inbox.answer(ticket, Box::new(answer));
+        self.access.ask(self.clock.now(), request, answer).map(Box::new)
+    }
+
+    fn reply(&mut self, ticket: Ticket, reply: Box<Reply>) {
+        self.inner.reply(ticket, reply);
+    }
+
+    fn append(&mut self, seq: CommitSeq, record: Box<Record>) {
+        self.inner.append(seq, record);
+    }
+
+    fn load(&mut self, load: Load) -> Option<Box<Loaded>> {
+        self.inner.load(load)
+    }
+
+    fn commit(&mut self, last: CommitSeq) -> Option<CommitSeq> {
+        self.inner.commit(last)
+    }
+}

@@ -1,0 +1,316 @@
+//! Doors and keys with programs that nobody here wrote: mosquitto's clients, paho-mqtt, `openssl s_client`, haproxy and
+//! nginx, against the broker binary over loopback.
+//!
+//! Nothing sleeps to get an order: a step begins when the step before it was confirmed. `CAIRNMQ_REQUIRE_CLIENTS=1`
+//! fails where a program is missing, instead of skipping.
+#![allow(clippy::print_stderr, reason = "a skipped test has to say so")]
+
+mod certificates;
+#[path = "../clients/process.rs"]
+#[allow(dead_code, reason = "the other tests use the rest")]
+mod process;
+mod setup;
+
+use std::{fs, os::unix::fs::symlink};
+
+use certificates::{Authority, Files};
+use setup::{Broker, free_port, has, mosquitto, paho};
+
+/// Everybody may do everything below its own name.
+const OWN: &str = "[[rule]]\nallow = [\"publish\", \"subscribe\"]\ntopics = \"${username}/#\"\n";
+
+const X509: &str = "[access]\nrules = \"rules.toml\"\n[[access.provider]]\nkind = \"x509\"\n";
+
+const PASSWORDS: &str = "[access]\nrules = \"rules.toml\"\n[[access.provider]]\nkind = \"password\"\nfile = \"passwords\"\n";
+
+fn tls(files: &Files) -> String {
+    format!("certificate = {:?}\nkey = {:?}\n", files.chain, files.key)
+}
+
+#[test]
+fn mosquitto_clients_with_certificates_of_their_own() {
+    if !has(&["mosquitto_pub", "mosquitto_sub"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca");
+    let server = authority.server("server", &["localhost", "127.0.0.1"]);
+    let (alice, mallory) = (authority.client("alice", 7), authority.client("mallory", 8));
+    let crl = authority.revoke("crl.pem", &[&mallory]);
+    let config = format!(
+        "[[listener]]\nurl = \"tls://127.0.0.1:0\"\nclient_certificates = \"required\"\nclient_ca = [{:?}]\n\
+         crl = [{crl:?}]\n{}{X509}",
+        authority.path("ca.pem"),
+        tls(&server),
+    );
+    let broker = Broker::start(folder, &config, OWN);
+    let client = |verb: &str, files: Option<&Files>| {
+        let mut command = mosquitto(verb, broker.port(0));
+        command.args(["--cafile", &authority.path("ca.pem")]);
+        if let Some(files) = files {
+            command.args(["--cert", &files.chain, "--key", &files.key]);
+        }
+        command
+    };
+    let mut reader =
+        broker.run("reader", client("sub", Some(&alice)).args(["-t", "alice/#", "-d", "-v"]));
+    reader.wait_for("SUBACK", |line| line.contains("Subscribed").then_some(()));
+    broker
+        .run(
+            "writer",
+            client("pub", Some(&alice)).args(["-t", "alice/x", "-m", "by TLS", "-q", "1"]),
+        )
+        .wait_for_success();
+    reader.wait_for("the message", |line| (line == "alice/x by TLS").then_some(()));
+    for files in [None, Some(&mallory)] {
+        let mut refused =
+            broker.run("refused", client("pub", files).args(["-t", "mallory/x", "-m", "x"]));
+        assert!(!refused.wait_until_gone().success(), "{:?}", files.is_some());
+    }
+    // The rules hold as they do at any other door: another's topic is not its own.
+    let mut denied = broker.run(
+        "denied",
+        client("pub", Some(&alice)).args(["-V", "mqttv5", "-t", "bob/x", "-m", "x", "-q", "1"]),
+    );
+    denied.wait_for("0x87", |line| line.contains("Not authorized").then_some(()));
+}
+
+#[test]
+fn openssl_agrees_on_protocol_name_and_version() {
+    if !has(&["openssl"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca");
+    let first = authority.server("first", &["localhost"]);
+    let second = authority.server("second", &["other.example"]);
+    let config = format!(
+        "[[listener]]\nurl = \"tls://127.0.0.1:0\"\n{}[[listener.sni]]\n{}{X509}",
+        tls(&first),
+        tls(&second),
+    );
+    let broker = Broker::start(folder, &config, OWN);
+    let says = |arguments: &[&str], expected: &[&str]| {
+        let mut command = std::process::Command::new("openssl");
+        command.args(["s_client", "-connect", &format!("127.0.0.1:{}", broker.port(0))]);
+        command
+            .args(["-CAfile", &authority.path("ca.pem"), "-verify_return_error"])
+            .args(arguments);
+        let output = command.stdin(std::process::Stdio::null()).output().expect("openssl runs");
+        let text =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        for expected in expected {
+            assert!(text.contains(expected), "{arguments:?}: {expected}\n{text}");
+        }
+    };
+    let good = "Verify return code: 0 (ok)";
+    says(&["-tls1_3", "-alpn", "mqtt"], &[good, "ALPN protocol: mqtt", "TLSv1.3", "CN = server"]);
+    says(
+        &["-tls1_2", "-servername", "other.example", "-verify_hostname", "other.example"],
+        &[good, "TLSv1.2"],
+    );
+    says(&["-tls1_3", "-servername", "localhost", "-verify_hostname", "localhost"], &[good]);
+    says(&["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"], &["no peer certificate available"]);
+}
+
+#[test]
+fn paho_over_websocket_with_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca");
+    let server = authority.server("server", &["localhost", "127.0.0.1"]);
+    let config = format!("[[listener]]\nurl = \"wss://127.0.0.1:0\"\n{}{PASSWORDS}", tls(&server));
+    let broker = Broker::start(folder, &config, OWN);
+    broker.add_user("alice", "secret");
+    for version in ["mqttv311", "mqttv5"] {
+        let client = |verb: &str, password: &str| {
+            let mut command = paho(verb, broker.port(0))?;
+            command.args(["-V", version, "--ws", "/mqtt", "--cafile", &authority.path("ca.pem")]);
+            command.args(["-u", "alice", "-P", password]);
+            Some(command)
+        };
+        let Some(mut reader) = client("sub", "secret") else { return };
+        let mut reader = broker.run("reader", reader.args(["-t", "alice/#", "-q", "1"]));
+        reader.wait_for("SUBACK", |line| line.contains("Subscribed").then_some(()));
+        let mut writer = client("pub", "secret").expect("found before");
+        broker
+            .run("writer", writer.args(["-t", "alice/x", "-q", "1", "-m", "framed"]))
+            .wait_for_success();
+        reader.wait_for("the message", |line| (line == "message alice/x 1 0 framed").then_some(()));
+        let mut wrong = client("pub", "guess").expect("found before");
+        let mut wrong = broker.run("wrong", wrong.args(["-t", "alice/x", "-q", "1", "-m", "x"]));
+        wrong.wait_for("a refusal", |line| {
+            let answer = line.strip_prefix("Received CONNACK (0, ")?;
+            assert!(!answer.starts_with('0') && !answer.starts_with("Success"), "{line}");
+            Some(())
+        });
+    }
+}
+
+#[test]
+fn haproxy_tells_addresses_and_names_by_proxy_version_2() {
+    if !has(&["haproxy", "mosquitto_pub"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca");
+    let server = authority.server("server", &["localhost", "127.0.0.1"]);
+    let alice = authority.client("alice", 7);
+    let pem = authority.path("haproxy.pem");
+    fs::write(
+        &pem,
+        fs::read_to_string(&server.chain).unwrap() + &fs::read_to_string(&server.key).unwrap(),
+    )
+    .unwrap();
+    let config = format!(
+        "[[listener]]\nurl = \"tcp://127.0.0.1:0\"\nproxy_from = [\"127.0.0.1\"]\n{X509}trust_proxy = true\n"
+    );
+    let broker = Broker::start(folder, &config, OWN);
+    let front = free_port();
+    let haproxy = format!(
+        "global\n  maxconn 100\ndefaults\n  mode tcp\n  timeout connect 10s\n  timeout client 1m\n  timeout server 1m\n\
+         frontend mqtt\n  bind 127.0.0.1:{front} ssl crt {pem} ca-file {} verify required\n  default_backend broker\n\
+         backend broker\n  server one 127.0.0.1:{} send-proxy-v2-ssl-cn\n",
+        authority.path("ca.pem"),
+        broker.port(0),
+    );
+    let _haproxy = broker.serve("haproxy", front, &haproxy, &["haproxy", "-db", "-f"]);
+    let mut command = mosquitto("pub", front);
+    command.args([
+        "--cafile",
+        &authority.path("ca.pem"),
+        "--cert",
+        &alice.chain,
+        "--key",
+        &alice.key,
+    ]);
+    command.args(["-A", "127.0.0.5", "-t", "alice/x", "-m", "x", "-q", "1", "-i", "proxied"]);
+    broker.run("writer", &mut command).wait_for_success();
+    broker.wait_for_line(&["connected", "client=\"proxied\"", "peer=127.0.0.5:", "user=\"alice\""]);
+}
+
+#[test]
+fn nginx_stands_before_the_websocket() {
+    if !has(&["nginx"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[[listener]]\nurl = \"ws://127.0.0.1:0\"\nforwarded_from = [\"127.0.0.1\"]\n{PASSWORDS}"
+    );
+    let broker = Broker::start(folder, &config, OWN);
+    broker.add_user("alice", "secret");
+    let Some(mut command) = paho("pub", 0) else { return };
+    let front = free_port();
+    let place = broker.path("nginx");
+    fs::create_dir(&place).unwrap();
+    let nginx = format!(
+        "daemon off;\nmaster_process off;\npid {place}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\n  access_log off;\n\
+         client_body_temp_path {place}/a;\n  proxy_temp_path {place}/b;\n  fastcgi_temp_path {place}/c;\n  \
+         uwsgi_temp_path {place}/d;\n  scgi_temp_path {place}/e;\n  server {{\n    listen 127.0.0.1:{front};\n    \
+         location /mqtt {{\n      proxy_pass http://127.0.0.1:{};\n      proxy_http_version 1.1;\n      \
+         proxy_set_header Upgrade $http_upgrade;\n      proxy_set_header Connection upgrade;\n      \
+         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n    }}\n  }}\n}}\n",
+        broker.port(0),
+    );
+    let _nginx = broker.serve("nginx", front, &nginx, &["nginx", "-e", "stderr", "-c"]);
+    command.args([
+        "-p",
+        &front.to_string(),
+        "-V",
+        "mqttv5",
+        "--ws",
+        "/mqtt",
+        "-u",
+        "alice",
+        "-P",
+        "secret",
+    ]);
+    command.args(["-A", "127.0.0.6", "-t", "alice/x", "-m", "x", "-q", "1", "-i", "proxied"]);
+    broker.run("writer", &mut command).wait_for_success();
+    broker.wait_for_line(&["connected", "client=\"proxied\"", "peer=127.0.0.6:"]);
+}
+
+#[test]
+fn rights_that_are_taken_away_end_at_once() {
+    if !has(&["mosquitto_pub", "mosquitto_sub"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let broker =
+        Broker::start(folder, &format!("listen = [\"tcp://127.0.0.1:0\"]\n{PASSWORDS}"), OWN);
+    broker.add_user("alice", "secret");
+    let client = |verb: &str, port| {
+        let mut command = mosquitto(verb, port);
+        command.args(["-V", "mqttv5", "-u", "alice", "-P", "secret"]);
+        command
+    };
+    let mut reader = client("sub", broker.port(0));
+    let mut reader =
+        broker.run("reader", reader.args(["-t", "alice/#", "-t", "alice/b", "-d", "-v"]));
+    reader.wait_for("SUBACK", |line| line.contains("Subscribed").then_some(()));
+
+    broker.write("rules.toml", "[[rule]]\nallow = \"publsh\"\ntopics = \"#\"\n");
+    broker.wait_for_line(&["what was in force stays so", "rules.toml:2:9", "publsh"]);
+    let publish = |broker: &Broker, topic: &str| {
+        let mut writer = client("pub", broker.port(0));
+        broker.run("writer", writer.args(["-t", topic, "-m", "x", "-q", "1"])).wait_until_gone()
+    };
+    assert!(publish(&broker, "alice/a").success());
+    reader.wait_for("the message", |line| (line == "alice/a x").then_some(()));
+
+    broker.write(
+        "rules.toml",
+        "[[rule]]\nallow = \"publish\"\ntopics = \"#\"\n[[rule]]\nallow = \"subscribe\"\ntopics = \"alice/b\"\n",
+    );
+    broker.wait_for_line(&["access changed and was read again"]);
+    assert!(publish(&broker, "alice/a").success() && publish(&broker, "alice/b").success());
+    reader.wait_for("only the second", |line| {
+        line.starts_with("alice/").then(|| assert_eq!(line, "alice/b x"))
+    });
+
+    // Who is no user any more does not stay.
+    broker.write("passwords", "");
+    broker.wait_for_line(&["access changed and was read again"]);
+    assert!(!publish(&broker, "alice/b").success());
+}
+
+#[test]
+fn a_certificate_behind_a_link_is_swapped() {
+    if !has(&["openssl"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca");
+    let (old, new) =
+        (authority.server("old", &["old.example"]), authority.server("new", &["new.example"]));
+    let (chain, key) = (authority.path("live.crt"), authority.path("live.key"));
+    let link = |files: &Files| {
+        for (target, name) in [(&files.chain, &chain), (&files.key, &key)] {
+            let fresh = format!("{name}.fresh");
+            symlink(target, &fresh).unwrap();
+            fs::rename(&fresh, name).unwrap();
+        }
+    };
+    link(&old);
+    let config = format!(
+        "[[listener]]\nurl = \"tls://127.0.0.1:0\"\ncertificate = {chain:?}\nkey = {key:?}\n{X509}"
+    );
+    let broker = Broker::start(folder, &config, OWN);
+    let is_shown = |name: &str, port: u16| {
+        let mut command = std::process::Command::new("openssl");
+        command.args([
+            "s_client",
+            "-connect",
+            &format!("127.0.0.1:{port}"),
+            "-verify_hostname",
+            name,
+        ]);
+        command.args(["-CAfile", &authority.path("ca.pem"), "-verify_return_error"]);
+        let output = command.stdin(std::process::Stdio::null()).output().expect("openssl runs");
+        String::from_utf8_lossy(&output.stdout).contains("Verify return code: 0 (ok)")
+    };
+    assert!(is_shown("old.example", broker.port(0)) && !is_shown("new.example", broker.port(0)));
+    link(&new);
+    broker.wait_for_line(&["certificates of tls://127.0.0.1:0 changed and was read again"]);
+    assert!(is_shown("new.example", broker.port(0)));
+}

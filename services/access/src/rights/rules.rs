@@ -1,0 +1,188 @@
+//! Our own rule files.
+
+use std::{collections::HashMap, sync::Arc};
+
+use codec::QoS;
+use regex::{Regex, RegexBuilder};
+use session_core::{Action, Actions, AddressRange};
+use settings::{Section, Span};
+
+use super::{ACTIONS, Entry, Text, Who, template::Template};
+
+/// Bytes that a compiled regular expression may have.
+const REGEX_BYTES_MAX: usize = 1 << 20;
+
+/// Reads all rules.
+///
+/// # Errors
+/// Everything that is wrong, one line each, in the order of the file.
+pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Entry>, Vec<String>> {
+    let mut entries = Vec::new();
+    settings::read(file, text, |top| {
+        let mut names = Names::default();
+        top.table("patterns", |section| names.read_patterns(section));
+        top.table("groups", |section| names.read_groups(section));
+        let names = names.finish();
+        top.tables("rule", |section| entries.extend(names.read_rule(section)));
+    })?;
+    Ok(entries)
+}
+
+/// What rules may name.
+#[derive(Default)]
+struct Names {
+    patterns: HashMap<String, Regex>,
+    groups: HashMap<Box<str>, Vec<Box<str>>>,
+    groups_of_users: Arc<HashMap<Box<str>, Vec<Box<str>>>>,
+}
+
+impl Names {
+    fn read_patterns(&mut self, section: &mut Section<'_, '_>) {
+        for (name, text, span) in section.named_strings() {
+            match whole(&text) {
+                Ok(regex) => drop(self.patterns.insert(name, regex)),
+                Err(error) => section.problem(&span, error),
+            }
+        }
+    }
+
+    fn read_groups(&mut self, section: &mut Section<'_, '_>) {
+        for (group, users) in section.named_lists() {
+            for user in users {
+                let groups = self.groups.entry(user.into()).or_default();
+                groups.push(group.as_str().into());
+            }
+        }
+    }
+
+    fn finish(mut self) -> Self {
+        self.groups_of_users = Arc::new(std::mem::take(&mut self.groups));
+        self
+    }
+
+    fn read_rule(&self, section: &mut Section<'_, '_>) -> Option<Entry> {
+        let span = section.span();
+        let (allowed, denied) = (section.one_or_more("allow"), section.one_or_more("deny"));
+        if allowed.is_empty() == denied.is_empty() {
+            section.problem(&span, "a rule has either `allow` or `deny`, with one action or more");
+        }
+        let allow = !allowed.is_empty();
+        let (actions, connect) = read_actions(section, if allow { allowed } else { denied }, allow);
+        let topics = self.read_topics(section);
+        let who = self.read_who(section);
+        let (qos_min, qos_max) = read_qos(section);
+        let mut retain = None;
+        if section.has("retain") {
+            let mut value = false;
+            section.boolean("retain", &mut value);
+            retain = Some(value);
+        }
+        if topics.is_empty() && actions != Actions::of(&[]) {
+            section.problem(&span, "`topics` is missing: what may be published or subscribed to");
+        }
+        let source = Arc::from(without_column(&section.place(&span)));
+        Some(Entry { allow, actions, connect, who, topics, qos_min, qos_max, retain, source })
+    }
+
+    fn read_topics(&self, section: &mut Section<'_, '_>) -> Vec<Template> {
+        let mut topics = Vec::new();
+        for (text, span) in section.one_or_more("topics") {
+            match Template::parse(&text, |name| self.patterns.get(name).cloned()) {
+                Ok(template) => topics.push(template),
+                Err(problem) => section.problem(&span, problem),
+            }
+        }
+        topics
+    }
+
+    fn read_who(&self, section: &mut Section<'_, '_>) -> Who {
+        Who {
+            client_id: self.read_texts(section, "client_id"),
+            user: self.read_texts(section, "user"),
+            group: self.read_texts(section, "group"),
+            address: read_ranges(section),
+            listener: self.read_texts(section, "listener"),
+            certificate: self.read_texts(section, "certificate"),
+            client_type: self.read_texts(section, "client_type"),
+            groups: Arc::clone(&self.groups_of_users),
+            nameless: false,
+        }
+    }
+
+    /// Texts, and `~name` for a regular expression. An empty list takes nobody.
+    fn read_texts(&self, section: &mut Section<'_, '_>, key: &'static str) -> Option<Vec<Text>> {
+        if !section.has(key) {
+            return None;
+        }
+        let mut texts = Vec::new();
+        for (text, span) in section.one_or_more(key) {
+            match text.strip_prefix('~') {
+                None => texts.push(Text::Is(text.into())),
+                Some(name) => match self.patterns.get(name) {
+                    Some(regex) => texts.push(Text::Fits(regex.clone())),
+                    None => section.problem(&span, format!("there is no `{name}` in [patterns]")),
+                },
+            }
+        }
+        Some(texts)
+    }
+}
+
+/// A regular expression that has to fit the whole of a text.
+fn whole(text: &str) -> Result<Regex, String> {
+    RegexBuilder::new(&format!("^(?:{text})$"))
+        .size_limit(REGEX_BYTES_MAX)
+        .build()
+        .map_err(|error| format!("`{text}` is no regular expression: {error}").replace('\n', " "))
+}
+
+fn read_actions(
+    section: &Section<'_, '_>,
+    found: Vec<(String, Span)>,
+    allow: bool,
+) -> (Actions, bool) {
+    let (mut actions, mut connect) = (Vec::new(), false);
+    for (name, span) in found {
+        if let Some((_, action)) = ACTIONS.iter().find(|(known, _)| *known == name) {
+            actions.push(*action);
+            // Who may subscribe gets what it subscribed to. Who may not subscribe may still be meant to receive
+            // what another rule lets it subscribe to, in part.
+            if *action == Action::Subscribe && allow {
+                actions.push(Action::Receive);
+            }
+        } else if name == "connect" {
+            connect = true;
+        } else {
+            let known = "`connect`, `publish`, `subscribe` or `receive`";
+            section.problem(&span, format!("an action is {known}, not `{name}`"));
+        }
+    }
+    (Actions::of(&actions), connect)
+}
+
+fn read_ranges(section: &mut Section<'_, '_>) -> Option<Vec<AddressRange>> {
+    if !section.has("address") {
+        return None;
+    }
+    let mut ranges = Vec::new();
+    for (text, span) in section.one_or_more("address") {
+        match text.parse() {
+            Ok(range) => ranges.push(range),
+            Err(problem) => section.problem(&span, problem),
+        }
+    }
+    Some(ranges)
+}
+
+fn read_qos(section: &mut Section<'_, '_>) -> (QoS, QoS) {
+    let (mut least, mut most) = (0, 2);
+    section.number("qos_min", 0, 2, &mut least);
+    section.number("qos_max", 0, 2, &mut most);
+    let qos = |bits| QoS::from_bits(bits).unwrap_or_default();
+    (qos(least), qos(most))
+}
+
+/// `file:line` of `file:line:column`.
+fn without_column(place: &str) -> &str {
+    place.rsplit_once(':').map_or(place, |(line, _)| line)
+}

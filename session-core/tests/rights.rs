@@ -1,0 +1,513 @@
+//! Rights that end while they are used: whoever asks the outside gets the answer that holds now.
+
+mod common;
+
+use std::sync::Arc;
+
+use codec::{
+    Ack, Auth, Connect, Frame, Message, Packet, PacketId, Properties, Property, ProtocolVersion,
+    Publish, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions, Will,
+};
+use proptest::prelude::*;
+use session_core::{
+    Action, Actions, Answer, Authentication, Command, ConnId, DeniedPublish, Effect, Event,
+    Exchange, Grants, Input, Level, Pattern, Principal, Request, Rule, Shard, ShardConfig, ShardId,
+    ShardMap, Subject, Ticket, Time,
+};
+
+/// A broker of one shard, and an outside that lets in whoever asks with these rights.
+struct World {
+    shard: Shard,
+    now: Time,
+    grants: Grants,
+    expires: Option<Time>,
+    /// Questions are not answered.
+    is_silent: bool,
+    asked: Vec<(Ticket, Request)>,
+    /// Invariants are looked at after each input, which takes as long as there are clients.
+    checks: bool,
+}
+
+impl World {
+    fn new(change: impl FnOnce(&mut ShardConfig)) -> Self {
+        let mut config = ShardConfig::new(ShardId(0), ShardMap::new(1, 2));
+        config.authentication = Authentication::Ask;
+        change(&mut config);
+        let mut shard = Shard::new(config);
+        shard.start(Time(1000), &mut Vec::new());
+        let grants = Grants::All;
+        let asked = Vec::new();
+        Self {
+            shard,
+            now: Time(1000),
+            grants,
+            expires: None,
+            is_silent: false,
+            asked,
+            checks: true,
+        }
+    }
+
+    /// What an input brings about, with all that is answered.
+    fn input(&mut self, input: Input) -> Vec<String> {
+        let (mut inputs, mut shown) = (vec![input], Vec::new());
+        while let Some(input) = inputs.pop() {
+            let mut effects = Vec::new();
+            self.shard.handle(self.now, input, &mut effects);
+            assert!(!self.checks || self.shard.check().is_ok(), "{:?}", self.shard.check());
+            for effect in effects.into_iter().flat_map(Effect::each) {
+                if let Effect::Ask { ticket, request } = effect {
+                    let answer = self.answer(&request);
+                    self.asked.push((ticket, *request));
+                    if !self.is_silent {
+                        inputs.push(Input::Answer { ticket, answer: Box::new(answer) });
+                    }
+                } else {
+                    shown.extend(show(&effect));
+                }
+            }
+            if inputs.is_empty() && self.shard.next_timeout().is_some_and(|at| at <= self.now) {
+                inputs.push(Input::Tick);
+            }
+        }
+        shown
+    }
+
+    fn answer(&self, request: &Request) -> Answer {
+        let client_id = match request {
+            Request::Authenticate { connect, .. } => connect.client_id.clone(),
+            Request::Continue { client_id, .. } => client_id.clone(),
+            Request::Judge { subject } => subject.client_id.clone(),
+        };
+        let subject = Subject { client_id, provider: "test".into(), ..Subject::default() };
+        let principal = Principal {
+            grants: self.grants.clone(),
+            subject: Some(Arc::new(subject)),
+            expires: self.expires,
+            ..Principal::default()
+        };
+        Answer::Accept { principal, data: None }
+    }
+
+    fn connect(&mut self, slot: u32, connect: Connect) -> Vec<String> {
+        self.input(common::opened(conn(slot), 1 << 20));
+        self.packet(slot, Packet::Connect(Box::new(connect)))
+    }
+
+    fn packet(&mut self, slot: u32, packet: Packet) -> Vec<String> {
+        self.input(Input::Packet { conn: conn(slot), packet })
+    }
+
+    fn rights_change(&mut self, grants: Grants) -> Vec<String> {
+        self.grants = grants;
+        let command = Box::new(Command::RightsChanged);
+        self.input(Input::Command { ticket: Ticket(0), command })
+    }
+
+    fn wait(&mut self, ms: u64) -> Vec<String> {
+        self.now = self.now.plus_ms(ms);
+        self.input(Input::Tick)
+    }
+}
+
+fn conn(slot: u32) -> ConnId {
+    ConnId { slot, epoch: 0 }
+}
+
+fn id(value: u16) -> PacketId {
+    PacketId::new(value).expect("not zero")
+}
+
+fn client(version: ProtocolVersion, client_id: &str) -> Connect {
+    let properties = match version {
+        ProtocolVersion::V5 => [Property::SessionExpiryInterval(100)].into_iter().collect(),
+        _ => Properties::new(),
+    };
+    common::connect(version, client_id, properties)
+}
+
+fn v5(client_id: &str) -> Connect {
+    client(ProtocolVersion::V5, client_id)
+}
+
+fn message(topic: &str) -> Message {
+    Message::new(topic, &Properties::new(), b"x").expect("short")
+}
+
+fn publish(topic: &str, qos: QoS, packet_id: u16) -> Packet {
+    let (dup, retain, topic_alias) = (false, false, None);
+    let (packet_id, message) = (PacketId::new(packet_id), message(topic));
+    Packet::Publish(Publish { dup, qos, retain, packet_id, topic_alias, message })
+}
+
+fn retained(topic: &str) -> Packet {
+    let Packet::Publish(publish) = publish(topic, QoS::AtMostOnce, 0) else { unreachable!() };
+    Packet::Publish(Publish { retain: true, ..publish })
+}
+
+fn subscribe(filters: &[&str]) -> Packet {
+    let options = SubscriptionOptions { qos: QoS::AtLeastOnce, ..Default::default() };
+    let filters =
+        filters.iter().map(|filter| SubscribeFilter { filter: (*filter).into(), options });
+    Packet::Subscribe(Box::new(Subscribe {
+        packet_id: id(1),
+        properties: Properties::new(),
+        filters: filters.collect(),
+    }))
+}
+
+fn rule(allow: bool, actions: Actions, filter: &str) -> Rule {
+    Rule::new(allow, actions, Pattern::of_filter(filter), &format!("rule of {filter}"))
+}
+
+fn only(filter: &str) -> Grants {
+    Grants::Rules(Arc::new([rule(true, Actions::ALL, filter)]))
+}
+
+fn show(effect: &Effect) -> Option<String> {
+    Some(match effect {
+        Effect::Send { conn, frame } => {
+            let slot = conn.slot;
+            match frame {
+                Frame::Publish { message, .. } => format!("{slot} PUBLISH {}", message.topic_str()),
+                Frame::Ack { kind, reason, .. } => format!("{slot} {kind:?} {reason:?}"),
+                Frame::Packet(_, packet) => match &**packet {
+                    Packet::SubAck(ack) => format!("{slot} SubAck {:?}", ack.reasons),
+                    Packet::PubAck(ack) => format!("{slot} PubAck {:?}", ack.reason),
+                    Packet::PubRec(ack) => format!("{slot} PubRec {:?}", ack.reason),
+                    Packet::Disconnect(goodbye) => {
+                        format!("{slot} Disconnect {:?}", goodbye.reason)
+                    }
+                    Packet::Auth(auth) => format!("{slot} Auth {:?}", auth.reason),
+                    Packet::ConnAck(ack) => format!("{slot} ConnAck {:?}", ack.reason),
+                    other => format!("{slot} {other:?}"),
+                },
+                other => format!("{slot} {other:?}"),
+            }
+        }
+        Effect::Close { conn, cause } => format!("{} closed {cause:?}", conn.slot),
+        Effect::Note(event) => match &**event {
+            Event::Denied { conn, action, topic, rule, untold, .. } => {
+                let rule = rule.as_deref().unwrap_or("no rule");
+                format!("{} denied {action:?} {topic} by {rule}, untold {untold}", conn.slot)
+            }
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+/// CVE-2021-34434: a subscription was kept after the right to it was gone.
+#[test]
+fn a_subscription_ends_with_the_right_to_it() {
+    let mut world = World::new(|_| {});
+    world.connect(1, v5("reader"));
+    world.packet(1, subscribe(&["a", "b", "$share/g/a", "$share/g/b"]));
+    world.connect(2, v5("writer"));
+    assert_eq!(world.packet(2, publish("b", QoS::AtMostOnce, 0)), ["1 PUBLISH b", "1 PUBLISH b"]);
+
+    assert_eq!(world.rights_change(only("a")), [""; 0]);
+    assert_eq!(world.shard.view().subscriptions(), 2);
+    assert_eq!(world.packet(2, publish("a", QoS::AtMostOnce, 0)), ["1 PUBLISH a", "1 PUBLISH a"]);
+    let denied = "2 denied Publish b by no rule, untold 0";
+    assert_eq!(world.packet(2, publish("b", QoS::AtMostOnce, 0)), [denied]);
+}
+
+/// A message that waited is not delivered once its topic may not be read any more.
+#[test]
+fn a_queued_message_is_judged_when_it_is_sent() {
+    let mut world = World::new(|config| config.limits.send_window_max = 1);
+    world.connect(1, v5("reader"));
+    world.packet(1, subscribe(&["+"]));
+    world.connect(2, v5("writer"));
+    for (number, topic) in [(1, "a"), (2, "b"), (3, "a")] {
+        world.packet(2, publish(topic, QoS::AtLeastOnce, number));
+    }
+    // The filter may still be had; one of its topics may not.
+    let mut rules = vec![rule(false, Actions::of(&[Action::Receive]), "b")];
+    rules.push(rule(true, Actions::ALL, "#"));
+    world.rights_change(Grants::Rules(rules.into()));
+    let next = world.packet(1, Packet::PubAck(Ack::success(id(1))));
+    assert_eq!(next, ["1 PUBLISH a"], "b waited before it");
+}
+
+/// And neither is one that waited for a client that was away.
+#[test]
+fn messages_of_an_absent_client_are_judged_when_it_returns() {
+    let mut world = World::new(|_| {});
+    world.connect(1, v5("reader"));
+    world.packet(1, subscribe(&["a", "b"]));
+    world.input(Input::Closed { conn: conn(1) });
+    world.connect(2, v5("writer"));
+    world.packet(2, publish("b", QoS::AtLeastOnce, 1));
+    world.packet(2, publish("a", QoS::AtLeastOnce, 2));
+    world.grants = only("a");
+    assert_eq!(world.connect(3, v5("reader")), ["3 ConnAck Success", "3 PUBLISH a"]);
+    assert_eq!(world.shard.view().subscriptions(), 1);
+}
+
+/// A QoS 2 message that was taken goes to nobody if its publisher loses the right before PUBREL.
+#[test]
+fn a_message_that_is_held_is_judged_again_when_it_is_released() {
+    let mut world = World::new(|_| {});
+    world.connect(1, v5("reader"));
+    world.packet(1, subscribe(&["a", "b"]));
+    world.connect(2, v5("writer"));
+    for (number, topic) in [(1, "a"), (2, "b")] {
+        world.packet(2, publish(topic, QoS::ExactlyOnce, number));
+    }
+    let all = [
+        rule(true, Actions::of(&[Action::Subscribe, Action::Receive]), "#"),
+        rule(true, Actions::ALL, "a"),
+    ];
+    world.rights_change(Grants::Rules(all.into()));
+    let release =
+        |world: &mut World, number| world.packet(2, Packet::PubRel(Ack::success(id(number))));
+    let denied = "2 denied Publish b by no rule, untold 0";
+    assert_eq!(release(&mut world, 2), [denied, "2 PubComp Success"]);
+    assert_eq!(release(&mut world, 1), ["1 PUBLISH a", "2 PubComp Success"]);
+}
+
+#[test]
+fn a_will_that_may_not_be_published_any_more_is_not() {
+    for (allowed, expected) in [("last", vec!["1 PUBLISH last"]), ("other", vec![])] {
+        let mut world = World::new(|_| {});
+        world.connect(1, v5("reader"));
+        world.packet(1, subscribe(&["last"]));
+        let will =
+            Will { qos: QoS::AtMostOnce, retain: false, delay_s: 0, message: message("last") };
+        world.connect(2, Connect { will: Some(Box::new(will)), ..v5("mortal") });
+        let reading = rule(true, Actions::of(&[Action::Subscribe, Action::Receive]), "#");
+        world.rights_change(Grants::Rules(vec![reading, rule(true, Actions::ALL, allowed)].into()));
+        assert_eq!(world.input(Input::Closed { conn: conn(2) }), expected, "{allowed}");
+    }
+}
+
+#[test]
+fn who_may_not_stay_is_told_and_ends() {
+    let mut world = World::new(|_| {});
+    world.connect(1, v5("new"));
+    world.connect(2, client(ProtocolVersion::V311, "old"));
+    world.is_silent = true;
+    world.rights_change(Grants::All);
+    let questions: Vec<Ticket> =
+        world.asked.iter().rev().take(2).map(|(ticket, _)| *ticket).collect();
+    let refuse = || Box::new(Answer::Refuse { reason: ReasonCode::Banned });
+    let mut said = Vec::new();
+    for ticket in questions {
+        said.extend(world.input(Input::Answer { ticket, answer: refuse() }));
+    }
+    said.sort();
+    assert_eq!(
+        said,
+        [
+            "1 Disconnect NotAuthorized",
+            "1 closed Refused(NotAuthorized)",
+            "2 closed Refused(NotAuthorized)"
+        ]
+    );
+}
+
+/// Fail closed: a question that nobody answers is a no.
+#[test]
+fn an_unanswered_question_about_rights_ends_the_connection() {
+    let mut world = World::new(|_| {});
+    world.connect(1, v5("c"));
+    world.is_silent = true;
+    assert_eq!(world.rights_change(Grants::All), [""; 0]);
+    assert_eq!(world.wait(9_999), [""; 0]);
+    let ended = ["1 Disconnect NotAuthorized", "1 closed Refused(NotAuthorized)"];
+    assert_eq!(world.wait(1), ended);
+    assert_eq!(world.shard.view().connections(), 0);
+}
+
+/// As many as there are, a call asks about a bounded number.
+#[test]
+fn many_clients_are_asked_about_in_parts() {
+    let mut world = World::new(|_| {});
+    world.checks = false;
+    for slot in 0..2_500 {
+        world.connect(slot, v5(&format!("c{slot}")));
+    }
+    let mut effects = Vec::new();
+    let command = Box::new(Command::RightsChanged);
+    let input = Input::Command { ticket: Ticket(0), command };
+    world.shard.handle(world.now, input, &mut effects);
+    let mut counts = vec![effects.len() - 1];
+    while world.shard.next_timeout() == Some(Time(0)) {
+        let mut effects = Vec::new();
+        world.shard.handle(world.now, Input::Tick, &mut effects);
+        counts.push(effects.len());
+    }
+    assert_eq!(counts, [1000, 1000, 500]);
+}
+
+#[test]
+fn a_denied_publish_is_answered_by_its_version() {
+    for (version, setting, expected) in [
+        (ProtocolVersion::V5, DeniedPublish::Disconnect, vec!["1 PubAck NotAuthorized"]),
+        (ProtocolVersion::V311, DeniedPublish::Acknowledge, vec!["1 PubAck NotAuthorized"]),
+        (ProtocolVersion::V311, DeniedPublish::Disconnect, vec!["1 closed Refused(NotAuthorized)"]),
+        (ProtocolVersion::V31, DeniedPublish::Disconnect, vec!["1 closed Refused(NotAuthorized)"]),
+    ] {
+        for (qos, kind) in
+            [(QoS::AtLeastOnce, "PubAck"), (QoS::ExactlyOnce, "PubRec"), (QoS::AtMostOnce, "")]
+        {
+            let mut world = World::new(|config| config.denied_publish_v3 = setting);
+            world.grants = only("a");
+            world.connect(1, client(version, "c"));
+            let said = world.packet(1, publish("b", qos, u16::from(qos != QoS::AtMostOnce)));
+            assert_eq!(said[0], "1 denied Publish b by no rule, untold 0");
+            let expected: Vec<String> =
+                expected.iter().map(|line| line.replace("PubAck", kind)).collect();
+            let closes = expected[0].contains("closed");
+            match qos {
+                QoS::AtMostOnce if !closes => assert_eq!(said.len(), 1, "{said:?}"),
+                _ => assert_eq!(said[1..], expected, "{version:?} {setting:?} {qos:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_denied_subscription_is_refused_and_told_with_its_rule() {
+    for (version, reason) in
+        [(ProtocolVersion::V5, "NotAuthorized"), (ProtocolVersion::V311, "NotAuthorized")]
+    {
+        let mut world = World::new(|_| {});
+        world.grants = Grants::Rules(Arc::new([
+            rule(false, Actions::ALL, "b/#"),
+            rule(true, Actions::ALL, "#"),
+        ]));
+        world.connect(1, client(version, "c"));
+        let said = world.packet(1, subscribe(&["a", "b/c"]));
+        assert_eq!(
+            said,
+            [
+                "1 denied Subscribe b/c by rule of b/#, untold 0",
+                &format!("1 SubAck [GrantedQoS1, {reason}]")
+            ]
+        );
+    }
+}
+
+#[test]
+fn denials_are_told_now_and_then() {
+    let mut world = World::new(|_| {});
+    world.grants = Grants::none();
+    world.connect(1, v5("c"));
+    let denials =
+        |said: Vec<String>| said.into_iter().filter(|line| line.contains("denied")).count();
+    assert_eq!(denials(world.packet(1, publish("b", QoS::AtMostOnce, 0))), 1);
+    for _ in 0..5 {
+        assert_eq!(denials(world.packet(1, publish("b", QoS::AtMostOnce, 0))), 0);
+    }
+    world.wait(10_000);
+    let said = world.packet(1, publish("b", QoS::AtMostOnce, 0));
+    assert_eq!(said, ["1 denied Publish b by no rule, untold 5"]);
+}
+
+fn with_method(client_id: &str) -> Connect {
+    let properties = [Property::AuthenticationMethod("M".into())].into_iter().collect();
+    Connect { properties, ..v5(client_id) }
+}
+
+fn auth(reason: ReasonCode) -> Packet {
+    let properties = [Property::AuthenticationMethod("M".into())].into_iter().collect();
+    Packet::Auth(Box::new(Auth { reason, properties }))
+}
+
+#[test]
+fn a_lapsed_client_has_a_moment_to_prove_itself_anew() {
+    let mut world = World::new(|config| config.limits.reauthenticate_grace_ms = 500);
+    world.expires = Some(Time(2000));
+    world.connect(1, with_method("c"));
+    assert_eq!(world.wait(1000), [""; 0], "it may still go on");
+    world.expires = Some(Time(5000));
+    assert_eq!(world.packet(1, auth(ReasonCode::ReAuthenticate)), ["1 Auth Success"]);
+    let Some((_, Request::Continue { again: true, exchange: Some(exchange), .. })) =
+        world.asked.last()
+    else {
+        panic!("{:?}", world.asked.last())
+    };
+    assert_eq!((&*exchange.subject.provider, exchange.state.len()), ("test", 0));
+    assert_eq!(world.wait(2999), [""; 0], "within the session");
+    assert_eq!(world.wait(1), [""; 0]);
+    let ended = ["1 Disconnect NotAuthorized", "1 closed Refused(NotAuthorized)"];
+    assert_eq!(world.wait(500), ended, "the moment is over");
+}
+
+#[test]
+fn who_cannot_prove_itself_anew_ends_when_its_token_lapses() {
+    for (connect, said) in [
+        (v5("c"), vec!["1 Disconnect NotAuthorized", "1 closed Refused(NotAuthorized)"]),
+        (client(ProtocolVersion::V311, "c"), vec!["1 closed Refused(NotAuthorized)"]),
+    ] {
+        let mut world = World::new(|_| {});
+        world.expires = Some(Time(2000));
+        world.connect(1, connect);
+        assert_eq!(world.wait(999), [""; 0]);
+        assert_eq!(world.wait(1), said);
+    }
+}
+
+/// What a provider wants to see again comes with the client's next step, and only with it.
+#[test]
+fn an_exchange_comes_back_with_the_next_step() {
+    let mut world = World::new(|_| {});
+    world.is_silent = true;
+    world.connect(1, with_method("c"));
+    let (ticket, _) = world.asked[0];
+    let subject = Arc::new(Subject { provider: "scram".into(), ..Subject::default() });
+    let exchange = Exchange { subject, state: "nonce".into() };
+    let answer = Box::new(Answer::Continue { data: None, exchange: Some(exchange.clone()) });
+    assert_eq!(world.input(Input::Answer { ticket, answer }), ["1 Auth ContinueAuthentication"]);
+    world.packet(1, auth(ReasonCode::ContinueAuthentication));
+    let (_, Request::Continue { again: false, exchange: Some(found), .. }) = &world.asked[1] else {
+        panic!("{:?}", world.asked)
+    };
+    assert_eq!(*found, exchange);
+}
+
+#[test]
+fn retained_messages_are_judged_by_whom_they_go_to() {
+    let mut world = World::new(|_| {});
+    world.connect(1, v5("writer"));
+    for topic in ["a", "b"] {
+        world.packet(1, retained(topic));
+    }
+    let mut rules = vec![rule(false, Actions::of(&[Action::Receive]), "b")];
+    rules.push(rule(true, Actions::ALL, "#"));
+    world.grants = Grants::Rules(rules.into());
+    world.connect(2, v5("reader"));
+    assert_eq!(world.packet(2, subscribe(&["#"])), ["2 SubAck [GrantedQoS1]", "2 PUBLISH a"]);
+}
+
+#[test]
+fn what_a_client_says_of_itself_is_no_wildcard() {
+    for text in ["+", "#", "a/b", "$SYS", ""] {
+        let pattern = Pattern::new([Level::Is("u".into()), Level::Is(text.into())]);
+        for topic in ["u/x", "u", "u/a/b", "u/x/y", "x", "#", "u/+/x"] {
+            assert!(!pattern.matches(topic), "{text} {topic}");
+        }
+        for filter in ["u/+", "u/#", "#", "+/+", "u/a/b"] {
+            assert!(!pattern.covers(filter), "{text} {filter}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// A pattern without places is the Topic Filter that it was written as.
+    #[test]
+    fn a_pattern_is_its_filter(
+        filter in "(([ab$]?|\\+)/){0,3}([ab]|#|\\+)", name in "[ab$/]{1,5}",
+        other in "(([ab$]?|\\+)/){0,3}([ab]|#|\\+)",
+    ) {
+        prop_assert!(codec::topic::is_valid_filter(&filter) && codec::topic::is_valid_filter(&other));
+        let pattern = Pattern::of_filter(&filter);
+        prop_assert_eq!(pattern.matches(&name), codec::topic::matches(&filter, &name));
+        prop_assert_eq!(pattern.covers(&other), codec::topic::covers(&filter, &other));
+    }
+}
