@@ -8,15 +8,16 @@ use std::{
 };
 
 use access::{
-    Access, AnonymousProvider, Chain, Judges, Link, PasswordFile, PasswordProvider, Policy,
-    Provider, X509Config, X509Provider,
+    Access, AnonymousProvider, Chain, HttpProvider, Judges, Jwks, JwtKeys, JwtProvider, Link,
+    PasswordFile, PasswordProvider, Policy, Provider, ScramFile, ScramProvider, Usable, X509Config,
+    X509Provider,
 };
 use runtime_mio::{Inbox, MakeServices, NoServices, Services};
 use session_core::{
     Answer, Command, CommitSeq, Load, Loaded, Record, Reply, Request, Ticket, Time,
 };
 
-use crate::config::{AccessConfig, Config, OnError, ProviderKind, RulesConfig};
+use crate::config::{AccessConfig, Config, JwtSettings, OnError, ProviderKind, RulesConfig};
 
 /// Tickets of commands whose reply nobody awaits.
 const NO_REPLY: Ticket = Ticket(u64::MAX - 2);
@@ -54,7 +55,8 @@ impl Guarded {
     /// # Errors
     /// Everything that is wrong, one line each.
     pub(crate) fn start(config: &AccessConfig, all: &Config) -> Result<Self, Vec<String>> {
-        let judges = judges(config, all)?;
+        let clock = Clock::start();
+        let judges = judges(clock.now(), config, all)?;
         let settings = access::AccessConfig {
             compute_threads: config.compute_threads.into(),
             waiting_max: config.waiting_max.into(),
@@ -64,7 +66,7 @@ impl Guarded {
             ..access::AccessConfig::default()
         };
         let access = Access::start(settings, judges)?;
-        Ok(Self { access, clock: Clock::start(), inboxes: Arc::default() })
+        Ok(Self { access, clock, inboxes: Arc::default() })
     }
 
     /// Has the workers' questions answered here, and everything else by what they had.
@@ -83,7 +85,7 @@ impl Guarded {
     /// # Errors
     /// Everything that is wrong, one line each.
     pub(crate) fn reload(&self, config: &AccessConfig, all: &Config) -> Result<(), Vec<String>> {
-        self.access.replace(judges(config, all)?);
+        self.access.replace(judges(self.clock.now(), config, all)?);
         for inbox in &*self.inboxes.lock().unwrap_or_else(PoisonError::into_inner) {
             inbox.command(NO_REPLY, Box::new(Command::RightsChanged));
         }
@@ -99,7 +101,9 @@ pub(crate) fn no_services() -> MakeServices {
 /// The files that [`judges`] reads.
 pub(crate) fn files(config: &AccessConfig) -> Vec<PathBuf> {
     let of_providers = config.providers.iter().filter_map(|provider| match &provider.kind {
-        ProviderKind::Password { file } => Some(file.clone()),
+        ProviderKind::Password { file } | ProviderKind::Scram { file } => Some(file.clone()),
+        ProviderKind::Jwt(settings) => settings.key_file.clone(),
+        ProviderKind::Http { endpoint, .. } => endpoint.headers_file.clone(),
         ProviderKind::X509(_) | ProviderKind::Anonymous { .. } => None,
     });
     let of_rules = match &config.rules {
@@ -110,11 +114,11 @@ pub(crate) fn files(config: &AccessConfig) -> Vec<PathBuf> {
 }
 
 /// Makes what decides.
-fn judges(config: &AccessConfig, all: &Config) -> Result<Judges, Vec<String>> {
+fn judges(now: Time, config: &AccessConfig, all: &Config) -> Result<Judges, Vec<String>> {
     let mut problems = Vec::new();
     let mut links = Vec::new();
     for wanted in &config.providers {
-        match provider(&wanted.name, &wanted.kind) {
+        match provider(now, &wanted.name, &wanted.kind) {
             Ok(provider) => links.push(Link {
                 provider,
                 on_error_skip: wanted.on_error == OnError::Skip,
@@ -137,7 +141,7 @@ fn judges(config: &AccessConfig, all: &Config) -> Result<Judges, Vec<String>> {
     }
 }
 
-fn provider(name: &str, kind: &ProviderKind) -> Result<Arc<dyn Provider>, Vec<String>> {
+fn provider(now: Time, name: &str, kind: &ProviderKind) -> Result<Arc<dyn Provider>, Vec<String>> {
     Ok(match kind {
         ProviderKind::Password { file } => {
             let (path, text) = read(file)?;
@@ -155,8 +159,39 @@ fn provider(name: &str, kind: &ProviderKind) -> Result<Arc<dyn Provider>, Vec<St
             };
             Arc::new(X509Provider::new(name, config))
         }
+        ProviderKind::Jwt(settings) => {
+            let keys = JwtKeys {
+                algorithms: settings.algorithms.clone(),
+                keys: jwt_keys(now, settings).map_err(|problem| vec![problem])?,
+            };
+            let provider = JwtProvider::new(name, keys, settings.claims.clone());
+            Arc::new(provider.map_err(|problem| vec![format!("provider `{name}`: {problem}")])?)
+        }
+        ProviderKind::Scram { file } => {
+            let (path, text) = read(file)?;
+            let provider = ScramProvider::new(name, ScramFile::parse(&path, &text)?);
+            Arc::new(provider.map_err(|problem| vec![problem])?)
+        }
+        ProviderKind::Http { endpoint, options } => {
+            let provider = HttpProvider::open(name, endpoint, options.clone());
+            Arc::new(provider.map_err(|problem| vec![format!("provider `{name}`: {problem}")])?)
+        }
         ProviderKind::Anonymous { user } => Arc::new(AnonymousProvider::new(name, user.as_deref())),
     })
+}
+
+fn jwt_keys(now: Time, settings: &JwtSettings) -> Result<Usable, String> {
+    if let Some((endpoint, options)) = &settings.jwks {
+        let jwks = Jwks::open(now, endpoint, options.clone())?;
+        return Ok(Usable::Published(Box::new(jwks)));
+    }
+    let path = settings.key_file.clone().unwrap_or_default();
+    let key =
+        fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    // A secret in a file often ends with a line break that nobody meant.
+    let is_pem = key.starts_with(b"-----BEGIN");
+    let key = if is_pem { key } else { key.trim_ascii_end().to_vec() };
+    Ok(Usable::Key(key))
 }
 
 /// The rules of a configuration.

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use access::{PasswordFile, Verification, add_user, remove_user};
+use access::{PasswordFile, Verification, add_scram_user, add_user, remove_user};
 use clap::Subcommand;
 
 /// What to do with a password file. Passwords are asked for, or read from standard input if that is no terminal: one
@@ -19,10 +19,13 @@ pub(crate) enum PasswdCommand {
         file: PathBuf,
         /// The user.
         user: String,
+        /// It is a file of SCRAM credentials.
+        #[arg(long)]
+        scram: bool,
     },
     /// Removes a user; status 1 if there is none.
     Remove {
-        /// The password file.
+        /// The password file, or one of SCRAM credentials.
         file: PathBuf,
         /// The user.
         user: String,
@@ -42,7 +45,7 @@ pub(crate) enum PasswdCommand {
 /// The file cannot be used, in words.
 pub(crate) fn run(command: &PasswdCommand) -> Result<bool, String> {
     match command {
-        PasswdCommand::Add { file, user } => {
+        PasswdCommand::Add { file, user, scram } => {
             let password = ask(&format!("Password of {user}: "))?;
             if io::stdin().is_terminal() && ask("Once more: ")? != password {
                 return Err("the passwords are not the same".to_owned());
@@ -50,7 +53,10 @@ pub(crate) fn run(command: &PasswdCommand) -> Result<bool, String> {
             if password.is_empty() {
                 return Err("the password is empty".to_owned());
             }
-            let was_there = add_user(file, user, password.as_bytes());
+            let was_there = match scram {
+                true => add_scram_user(file, user, &password),
+                false => add_user(file, user, password.as_bytes()),
+            };
             let was_there = was_there.map_err(|error| error.to_string())?;
             say(match was_there {
                 true => "the user has a new password",

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use access::{CertificateName, GuardConfig, SubscribeMode};
+use access::{
+    CertificateName, ClaimsConfig, EndpointConfig, GuardConfig, HttpConfig, JwksConfig,
+    SubscribeMode,
+};
 use settings::{Choice, Section};
 
 use super::listener::ranges;
@@ -72,11 +75,36 @@ pub(crate) enum ProviderKind {
     },
     /// Certificates.
     X509(X509Settings),
+    /// Tokens.
+    Jwt(Box<JwtSettings>),
+    /// Credentials in a file, by enhanced authentication.
+    Scram {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A server that is asked.
+    Http {
+        /// Where.
+        endpoint: Box<EndpointConfig>,
+        /// And how.
+        options: HttpConfig,
+    },
     /// Nobody in particular.
     Anonymous {
         /// What everybody is called.
         user: Option<String>,
     },
+}
+
+/// How tokens are verified, as it is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct JwtSettings {
+    pub(crate) algorithms: Vec<String>,
+    /// A key in a file …
+    pub(crate) key_file: Option<PathBuf>,
+    /// … or keys that a server publishes.
+    pub(crate) jwks: Option<(EndpointConfig, JwksConfig)>,
+    pub(crate) claims: ClaimsConfig,
 }
 
 /// How a certificate becomes an identity, as it is written.
@@ -104,6 +132,9 @@ pub(crate) enum OnError {
 enum Kind {
     Password,
     X509,
+    Jwt,
+    Scram,
+    Http,
     Anonymous,
 }
 
@@ -113,8 +144,14 @@ impl Choice for OnError {
 }
 
 impl Choice for Kind {
-    const CHOICES: &'static [(&'static str, Self)] =
-        &[("password", Self::Password), ("x509", Self::X509), ("anonymous", Self::Anonymous)];
+    const CHOICES: &'static [(&'static str, Self)] = &[
+        ("password", Self::Password),
+        ("x509", Self::X509),
+        ("jwt", Self::Jwt),
+        ("scram", Self::Scram),
+        ("http", Self::Http),
+        ("anonymous", Self::Anonymous),
+    ];
 }
 
 const SUBSCRIBE: &[(&str, SubscribeMode)] =
@@ -176,7 +213,7 @@ impl ProviderConfig {
         if !section.has("kind") {
             section.problem(
                 &span,
-                "`kind` is missing in [[access.provider]]: password, x509 or anonymous",
+                "`kind` is missing in [[access.provider]]: password, x509, jwt, scram, http or anonymous",
             );
         }
         let name = section.string("name").map(|(name, _)| name);
@@ -190,6 +227,19 @@ impl ProviderConfig {
                 ("password", ProviderKind::Password { file })
             }
             Kind::X509 => ("x509", ProviderKind::X509(read_x509(section))),
+            Kind::Jwt => ("jwt", ProviderKind::Jwt(Box::new(read_jwt(section)))),
+            Kind::Scram => {
+                let file = section.required_string("file")?.0.into();
+                ("scram", ProviderKind::Scram { file })
+            }
+            Kind::Http => {
+                if !section.has("endpoint") {
+                    section.problem(&span, "`endpoint` is missing: { url = \"https://…\" }");
+                }
+                let endpoint = Box::new(section.typed("endpoint")?);
+                let options = section.typed("options").unwrap_or_default();
+                ("http", ProviderKind::Http { endpoint, options })
+            }
             Kind::Anonymous => {
                 let user = section.string("user").map(|(user, _)| user);
                 ("anonymous", ProviderKind::Anonymous { user })
@@ -197,6 +247,53 @@ impl ProviderConfig {
         };
         Some(Self { name: name.unwrap_or_else(|| default.into()), on_error, kind })
     }
+}
+
+fn read_jwt(section: &mut Section<'_, '_>) -> JwtSettings {
+    let span = section.span();
+    let algorithms = section.strings("algorithms").into_iter().map(|(name, _)| name).collect();
+    let key_file = section.string("key_file").map(|(path, _)| path.into());
+    let jwks = section.typed("jwks");
+    let options = section.typed("jwks_options").unwrap_or_default();
+    if key_file.is_some() == section.has("jwks") {
+        section.problem(
+            &span,
+            "a jwt provider has either `key_file` or `jwks = { url = \"https://…\" }`",
+        );
+    }
+    let mut claims = ClaimsConfig::default();
+    let ClaimsConfig {
+        may_last_for_ever,
+        leeway_s,
+        issuer,
+        audience,
+        required,
+        user,
+        groups,
+        client_type,
+        publish,
+        subscribe,
+    } = &mut claims;
+    section.boolean("may_last_for_ever", may_last_for_ever);
+    section.number("leeway_s", 0, 3600, leeway_s);
+    *issuer = section.string("issuer").map(|(text, _)| text);
+    *audience = section.string("audience").map(|(text, _)| text);
+    section.table("required_claims", |section| {
+        required.extend(section.named_strings().into_iter().map(|(claim, text, _)| (claim, text)));
+    });
+    let names = [
+        ("user_claim", user),
+        ("groups_claim", groups),
+        ("client_type_claim", client_type),
+        ("publish_claim", publish),
+        ("subscribe_claim", subscribe),
+    ];
+    for (key, name) in names {
+        if let Some((text, _)) = section.string(key) {
+            *name = text;
+        }
+    }
+    JwtSettings { algorithms, key_file, jwks: jwks.map(|jwks| (jwks, options)), claims }
 }
 
 fn read_x509(section: &mut Section<'_, '_>) -> X509Settings {

@@ -20,7 +20,7 @@ use crate::{
 use settings::{Choice, Section};
 
 pub(crate) use crate::cli::DurabilityMode;
-pub(crate) use access::{AccessConfig, OnError, ProviderKind, RulesConfig};
+pub(crate) use access::{AccessConfig, JwtSettings, OnError, ProviderKind, RulesConfig};
 pub(crate) use listener::{ListenerConfig, TlsVersion};
 
 /// What an operator decides.

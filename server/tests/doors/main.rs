@@ -314,3 +314,107 @@ fn a_certificate_behind_a_link_is_swapped() {
     broker.wait_for_line(&["certificates of tls://127.0.0.1:0 changed and was read again"]);
     assert!(is_shown("new.example", broker.port(0)));
 }
+
+#[test]
+fn a_token_of_openssl_lets_mosquitto_in_until_it_lapses() {
+    if !has(&["mosquitto_pub", "openssl"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let secret = "a secret of at least 32 bytes, as it has to be";
+    fs::write(folder.path().join("secret"), format!("{secret}\n")).unwrap();
+    let config = "[[listener]]\nurl = \"tcp://127.0.0.1:0\"\n[access]\nrules = \"rules.toml\"\n[[access.provider]]\n\
+                  kind = \"jwt\"\nalgorithms = [\"HS256\"]\nkey_file = \"secret\"\nleeway_s = 0\n";
+    let broker = Broker::start(folder, config, OWN);
+    let base64 = |bytes: &[u8]| {
+        pipe(&["openssl", "base64", "-A"], bytes)
+            .replace('+', "-")
+            .replace('/', "_")
+            .replace('=', "")
+    };
+    let token = |lasts_s: u64| {
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let claims = format!("{{\"sub\":\"alice\",\"exp\":{}}}", now + lasts_s);
+        let signed = format!("{}.{}", base64(b"{\"alg\":\"HS256\"}"), base64(claims.as_bytes()));
+        let hex = pipe(&["openssl", "dgst", "-sha256", "-hmac", secret, "-r"], signed.as_bytes());
+        let bytes: Vec<u8> =
+            (0..32).map(|at| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).unwrap()).collect();
+        format!("{signed}.{}", base64(&bytes))
+    };
+    let client = |verb: &str, token: &str| {
+        let mut command = mosquitto(verb, broker.port(0));
+        command.args(["-V", "mqttv5", "-u", "whatever", "-P", token]);
+        command
+    };
+    broker
+        .run("writer", client("pub", &token(60)).args(["-t", "alice/x", "-m", "x", "-q", "1"]))
+        .wait_for_success();
+    let mut forged =
+        broker.run("forged", client("pub", &(token(60) + "A")).args(["-t", "alice/x", "-m", "x"]));
+    assert!(!forged.wait_until_gone().success());
+    let mut lapsing = broker.run("lapsing", client("sub", &token(2)).args(["-t", "alice/#", "-d"]));
+    lapsing.wait_for("SUBACK", |line| line.contains("Subscribed").then_some(()));
+    broker.wait_for_line(&["disconnected", "0x87"]);
+}
+
+/// What a program says when it is given this.
+fn pipe(command: &[&str], input: &[u8]) -> String {
+    use std::{io::Write as _, process::Stdio};
+    let mut started = std::process::Command::new(command[0]);
+    let mut child =
+        started.args(&command[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+}
+
+/// The simplest HTTP server: Python's.
+const JUDGE: &str = r#"
+import http.server, json, sys
+class Judge(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        right = asked["user_name"] == "alice" and asked["password"] == "secret"
+        answer = {"result": "accept", "user": "alice", "publish": ["alice/#"]} if right else {"result": "refuse"}
+        body = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Judge).serve_forever()
+"#;
+
+#[test]
+fn a_server_is_asked_by_http() {
+    if !has(&["mosquitto_pub", "python3"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let config = format!(
+        "[[listener]]\nurl = \"tcp://127.0.0.1:0\"\n[access]\nrules = \"rules.toml\"\n[[access.provider]]\n\
+         kind = \"http\"\nendpoint = {{ url = \"http://127.0.0.1:{port}/mqtt\" }}\n"
+    );
+    // Port by port: the broker's own listener is the first that its log names.
+    let broker =
+        Broker::start(folder, &config.replace("http://127.0.0.1:", "http://localhost:"), "");
+    fs::write(broker.path("judge.py"), JUDGE).unwrap();
+    let publish = |user: &str, password: &str, topic: &str| {
+        let mut command = mosquitto("pub", broker.port(0));
+        command.args([
+            "-V", "mqttv5", "-u", user, "-P", password, "-t", topic, "-m", "x", "-q", "1", "-d",
+        ]);
+        broker.run("writer", &mut command)
+    };
+    // While nobody answers, nobody comes in.
+    assert!(!publish("alice", "secret", "alice/x").wait_until_gone().success());
+    let mut server = std::process::Command::new("python3");
+    let _server = broker.run("judge", server.args(["judge.py", &port.to_string()]));
+    setup::wait_until_listening("judge", port);
+    publish("alice", "secret", "alice/x").wait_for_success();
+    publish("alice", "secret", "bob/x")
+        .wait_for("0x87", |line| line.contains("RC:135").then_some(()));
+    assert!(!publish("alice", "guess", "alice/x").wait_until_gone().success());
+    // A name that would end the text it stands in is only a name.
+    assert!(!publish("\",\"user_name\":\"alice", "secret", "alice/x").wait_until_gone().success());
+}

@@ -87,12 +87,17 @@ impl Broker {
         fs::write(&file, config).unwrap();
         let mut started = Command::new(find(command[0]).expect("found before"));
         let process = self.run(name, started.args(&command[1..]).arg(file));
-        let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "{name} does not listen");
-            thread::sleep(Duration::from_millis(20));
-        }
+        wait_until_listening(name, port);
         process
+    }
+}
+
+/// Waits until somebody listens.
+pub(crate) fn wait_until_listening(name: &str, port: u16) {
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < deadline, "{name} does not listen");
+        thread::sleep(Duration::from_millis(20));
     }
 }
 

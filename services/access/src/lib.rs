@@ -18,6 +18,7 @@ mod pool;
 mod provider;
 mod refusals;
 mod rights;
+mod scram;
 mod service;
 mod turns;
 mod x509;
@@ -38,5 +39,6 @@ pub use password::{
 pub use provider::{Identity, Provider, Verdict, Work};
 pub use refusals::{Refusal, Refusals};
 pub use rights::{Denial, Explanation, Policy, Question, SubscribeMode};
+pub use scram::{Random, ScramFile, ScramProvider, add_scram_user, remove_scram_user};
 pub use service::{Access, AccessConfig, AccessCounts, Command, Judges, Reply, Visitor};
 pub use x509::{CertificateName, X509Config, X509Provider, name_pattern};

@@ -2,9 +2,10 @@
 
 use std::{cell::RefCell, fmt::Display, ops::Range};
 
+use serde::de::DeserializeOwned;
 use toml::{
     Spanned,
-    de::{DeTable, DeValue},
+    de::{DeTable, DeValue, ValueDeserializer},
 };
 
 /// Part of the file, in bytes.
@@ -238,6 +239,21 @@ impl<'d, 't> Section<'d, 't> {
             Some((DeValue::String(found), span)) => vec![(found.to_string(), span)],
             Some(_) => self.strings(key),
             None => Vec::new(),
+        }
+    }
+
+    /// A table whose keys are those of a type, if it is there.
+    pub fn typed<T: DeserializeOwned>(&mut self, key: &'static str) -> Option<T> {
+        self.known.push(key);
+        let value: Spanned<DeValue<'t>> = self.table.get(key)?.clone();
+        let span = value.span();
+        match T::deserialize(ValueDeserializer::from(value)) {
+            Ok(read) => Some(read),
+            Err(error) => {
+                let message = error.message().lines().collect::<Vec<_>>().join("; ");
+                self.problem(&error.span().unwrap_or(span), format!("{message} in `{key}`"));
+                None
+            }
         }
     }
 

@@ -44,9 +44,19 @@ pub fn add_user(path: &Path, user: &str, password: &[u8]) -> Result<bool, EditEr
         return Err(EditError::Name);
     }
     let line = format!("{user}:{}", Hash::new(password).map_err(EditError::Hash)?.text());
+    edit_lines(path, user, &[line])
+}
+
+/// Puts lines in the place of a user's, or removes them. Whether it had any.
+pub(crate) fn edit_lines(path: &Path, user: &str, lines: &[String]) -> Result<bool, EditError> {
+    if !is_name(user) {
+        return Err(EditError::Name);
+    }
     let text = read(path)?;
-    let (text, found) = with_line(&text, user, Some(&line));
-    write(path, &text)?;
+    let (new, found) = with_lines(&text, user, lines);
+    if new != text {
+        write(path, &new)?;
+    }
     Ok(found)
 }
 
@@ -55,12 +65,7 @@ pub fn add_user(path: &Path, user: &str, password: &[u8]) -> Result<bool, EditEr
 /// # Errors
 /// The file cannot be read or written.
 pub fn remove_user(path: &Path, user: &str) -> Result<bool, EditError> {
-    let text = read(path)?;
-    let (text, found) = with_line(&text, user, None);
-    if found {
-        write(path, &text)?;
-    }
-    Ok(found)
+    edit_lines(path, user, &[])
 }
 
 fn is_name(user: &str) -> bool {
@@ -69,23 +74,21 @@ fn is_name(user: &str) -> bool {
         && !user.contains(|c: char| c == ':' || c.is_control())
 }
 
-/// The text with the user's line replaced, added or (`None`) removed; whether there was one.
-fn with_line(text: &str, user: &str, line: Option<&str>) -> (String, bool) {
+/// The text with other lines in the place of the user's, at its end if it had none; whether it had any.
+fn with_lines(text: &str, user: &str, lines: &[String]) -> (String, bool) {
     let mut out = String::with_capacity(text.len() + 128);
     let mut found = false;
+    let put = |out: &mut String| lines.iter().for_each(|line| out.extend([line, "\n"]));
     for old in text.lines() {
         let is_users = old.split_once(':').is_some_and(|(name, _)| name == user);
-        let kept = match line {
-            _ if !is_users => Some(old),
-            // A second line of the same user would be an error of the file.
-            Some(_) if found => None,
-            new => new,
-        };
-        found |= is_users;
-        out.extend(kept.into_iter().flat_map(|line| [line, "\n"]));
+        if !is_users {
+            out.extend([old, "\n"]);
+        } else if !std::mem::replace(&mut found, true) {
+            put(&mut out);
+        }
     }
-    if let Some(line) = line.filter(|_| !found) {
-        out.extend([line, "\n"]);
+    if !found {
+        put(&mut out);
     }
     (out, found)
 }

@@ -11,8 +11,8 @@ use session_core::Time;
 use crate::{Attempt, Identity, Provider, Verdict, Work};
 use hash::Hash;
 
-pub(crate) use edit::replace_file;
 pub use edit::{EditError, add_user, remove_user};
+pub(crate) use edit::{edit_lines, replace_file};
 
 /// The users of a password file.
 #[derive(Clone, Debug)]
