@@ -73,6 +73,7 @@ mod tests {
         serde_json::from_slice(&question(attempt, with_password).unwrap()).unwrap()
     }
 
+    /// CVE-2026-32696: a CONNECT without a User Name met a placeholder for it.
     #[test]
     fn all_fields_are_there_with_and_without_a_value() {
         let mut attempt = attempt("c1");
@@ -101,7 +102,8 @@ mod tests {
         );
     }
 
-    /// What a client says of itself cannot add a field, end a string or change another field.
+    /// What a client says of itself cannot add a field, end a string or change another field, as it can where
+    /// bodies are templates.
     #[test]
     fn a_client_id_with_quotes_cannot_change_the_structure_of_the_body() {
         let nasty = "x\",\"user_name\":\"admin\",\"z\":\"${password}\\\r\n\u{1}";
@@ -113,6 +115,22 @@ mod tests {
         assert_eq!(asked["user_name"], "a\"}{\"result\":\"accept\"");
         assert_eq!(asked["password"], "\",\"client_id\":\"root");
         assert_eq!(asked.as_object().unwrap().len(), 8);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_client_says_arrives_as_it_was_said(
+            client_id: String, user: Option<String>, password: Option<String>,
+        ) {
+            let mut attempt = attempt(&client_id);
+            attempt.user_name = user.as_deref().map(Into::into);
+            attempt.password = password.clone().map(Secret::new);
+            let asked = asked(&attempt, true);
+            proptest::prop_assert_eq!(&asked["client_id"], &json!(client_id));
+            proptest::prop_assert_eq!(&asked["user_name"], &json!(user));
+            proptest::prop_assert_eq!(&asked["password"], &json!(password));
+            proptest::prop_assert_eq!(asked.as_object().unwrap().len(), 8);
+        }
     }
 
     #[test]
