@@ -230,6 +230,7 @@ impl Access {
     /// Puts other judges in the place of the present ones, all at once. Logins that are going on are judged by
     /// the new ones. The core has to hear of it.
     pub fn replace(&self, judges: Judges) {
+        judges.chain.succeed(&self.judges().chain);
         *self.judges.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(judges);
     }
 
