@@ -18,6 +18,8 @@ pub(crate) struct Connection {
     pub(crate) state: State,
     /// While it is [`State::Shaking`]: when patience ends.
     pub(crate) shaking_until: Time,
+    /// The doorkeeper has counted it.
+    pub(crate) admitted: bool,
     /// The shard wants no further packet for now.
     pub(crate) paused: bool,
     /// Bytes broke a rule: nothing is decoded any more.
@@ -75,6 +77,7 @@ impl Connection {
             origin,
             state: State::Open,
             shaking_until: Time(0),
+            admitted: false,
             paused: false,
             deaf: false,
             readable: false,
@@ -142,6 +145,19 @@ impl Connections {
         let entry = self.slots.get_mut(slot)?;
         let conn = ConnId { slot: u32::try_from(slot).ok()?, epoch: entry.epoch };
         Some((conn, entry.connection.as_mut()?))
+    }
+
+    /// Takes a connection out for a moment; its place stays its own.
+    pub(crate) fn take(&mut self, conn: ConnId) -> Option<Connection> {
+        let entry = self.slots.get_mut(conn.slot as usize)?;
+        if entry.epoch == conn.epoch { entry.connection.take() } else { None }
+    }
+
+    /// Puts it back.
+    pub(crate) fn put_back(&mut self, conn: ConnId, connection: Connection) {
+        if let Some(entry) = self.slots.get_mut(conn.slot as usize) {
+            entry.connection = Some(connection);
+        }
     }
 
     pub(crate) fn remove(&mut self, conn: ConnId) -> Option<Connection> {

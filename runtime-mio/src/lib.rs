@@ -15,6 +15,7 @@
 mod acceptor;
 mod clock;
 mod connection;
+mod doorkeeper;
 mod layers;
 mod listener;
 mod mailbox;
@@ -25,6 +26,7 @@ mod services;
 mod socket;
 mod worker;
 
+pub use doorkeeper::Doorkeeper;
 pub use layers::{
     CertificateFiles, ClientCertificates, TlsDoor, TlsError, TlsSetup, WebSocketSetup,
 };

@@ -54,6 +54,9 @@ pub(crate) fn write(event: &Event, peer: Option<SocketAddr>) {
                 "denied"
             );
         }
+        Event::OverRate { conn: _, client_id, untold } => {
+            warn!(client = ?client_id, %peer, untold, "the client sends more than it may");
+        }
         Event::QueueFull { client_id, queued } => {
             warn!(client = ?client_id, queued, "the session's queue is full");
         }
@@ -78,7 +81,8 @@ pub(crate) const fn connection_of(event: &Event) -> Option<ConnId> {
     match event {
         Event::Connected { conn, .. }
         | Event::Disconnected { conn, .. }
-        | Event::Denied { conn, .. } => Some(*conn),
+        | Event::Denied { conn, .. }
+        | Event::OverRate { conn, .. } => Some(*conn),
         Event::QueueFull { .. }
         | Event::QueueAged { .. }
         | Event::SharedBacklogLost { .. }

@@ -14,7 +14,7 @@ use mio::{Poll, Waker};
 use session_core::{Record, ShardConfig, ShardId};
 
 use crate::{
-    Inbox, Listener, NoServices, Services,
+    Doorkeeper, Inbox, Listener, NoServices, Services,
     acceptor::{Acceptor, AcceptorStop},
     clock::Clock,
     mailbox::{Address, Mail, Mailbox, mailbox},
@@ -35,6 +35,8 @@ pub struct RuntimeConfig {
     pub credit: u32,
     /// How long a shutdown waits for clients to take their last bytes, milliseconds.
     pub shutdown_ms: u64,
+    /// Decides who may knock; absent: everybody.
+    pub doorkeeper: Option<Arc<dyn Doorkeeper>>,
     /// Makes what each worker asks of the outside; called once per shard before threads start.
     pub services: MakeServices,
 }
@@ -52,6 +54,7 @@ impl RuntimeConfig {
             listeners,
             credit: 256 * 1024,
             shutdown_ms: 5_000,
+            doorkeeper: None,
             services: Box::new(|_, _| Box::new(NoServices)),
         }
     }
@@ -150,6 +153,7 @@ pub fn start(mut config: RuntimeConfig) -> Result<Running, StartError> {
                 doors: Arc::clone(&doors),
                 credit: config.credit,
                 shutdown_ms: config.shutdown_ms,
+                doorkeeper: config.doorkeeper.clone(),
             },
             clock,
             poll,

@@ -91,6 +91,14 @@ impl Socket {
         }
     }
 
+    /// Whether a proxy is still to tell the client's address.
+    pub(crate) fn awaits_address(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Layered(layered) => layered.awaits_address(),
+        }
+    }
+
     /// The address that a trusted proxy has told.
     pub(crate) fn told_peer(&self) -> Option<SocketAddr> {
         match self {

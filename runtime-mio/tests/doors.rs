@@ -18,8 +18,8 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
 };
 use runtime_mio::{
-    CertificateFiles, ClientCertificates, Listener, Running, RuntimeConfig, Services, TlsDoor,
-    TlsSetup, WebSocketSetup,
+    CertificateFiles, ClientCertificates, Doorkeeper, Listener, Running, RuntimeConfig, Services,
+    TlsDoor, TlsSetup, WebSocketSetup,
 };
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
@@ -740,4 +740,67 @@ fn pages_and_proxies_are_believed_as_the_setup_says() {
     });
     Client::new(stream.unwrap()).connect("c").echo(b"x");
     assert_eq!(broker.last_origin().peer.unwrap().ip().to_string(), "192.0.2.7");
+}
+
+/// Lets so many in, and counts who leaves.
+struct Counter {
+    max: usize,
+    seen: Mutex<(usize, Vec<String>)>,
+}
+
+impl Doorkeeper for Counter {
+    fn admit(&self, listener: &str, address: Option<std::net::IpAddr>) -> Result<(), &'static str> {
+        let mut seen = self.seen.lock().unwrap();
+        seen.1.push(format!("{listener} {address:?}"));
+        if seen.0 >= self.max {
+            return Err("full");
+        }
+        seen.0 += 1;
+        Ok(())
+    }
+
+    fn left(&self, _: &str, _: Option<std::net::IpAddr>) {
+        self.seen.lock().unwrap().0 -= 1;
+    }
+}
+
+#[test]
+fn a_doorkeeper_is_asked_once_the_true_address_is_known() {
+    let authority = Authority::new();
+    let tls_door = || TlsDoor::load(authority.setup()).unwrap();
+    for (listener, header, expected) in [
+        (tcp_listener(), "", "door Some(127.0.0.1)"),
+        (
+            proxied("127.0.0.1").with_tls(tls_door()),
+            "PROXY TCP4 192.0.2.7 10.0.0.1 4660 1883\r\n",
+            "door Some(192.0.2.7)",
+        ),
+    ] {
+        let counter = Arc::new(Counter { max: 1, seen: Mutex::default() });
+        let map = ShardMap::new(2, 2);
+        let shards = map.all().map(|id| ShardConfig::new(id, map)).collect();
+        let mut config = RuntimeConfig::new(shards, vec![listener]);
+        config.doorkeeper = Some(counter.clone());
+        let running = runtime_mio::start(config).unwrap();
+        let broker = Broker { running: Some(running), origins: Arc::default() };
+        let open = || {
+            let mut stream = broker.tcp();
+            stream.write_all(header.as_bytes()).unwrap();
+            if header.is_empty() {
+                Client::new(stream)
+            } else {
+                Client::new(tls(authority.client(None, |_| ()), "localhost", stream))
+            }
+        };
+        let mut first = open().connect("first");
+        first.echo(b"x");
+        assert_eq!(counter.seen.lock().unwrap().1, [expected]);
+        let mut stream = broker.tcp();
+        stream.write_all(header.as_bytes()).unwrap();
+        assert!(is_turned_away(stream), "one is enough");
+        drop(first);
+        drop(broker);
+        let seen = counter.seen.lock().unwrap();
+        assert_eq!((seen.0, seen.1.len()), (0, 2), "who came has left, wherever it was");
+    }
 }

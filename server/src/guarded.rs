@@ -2,19 +2,20 @@
 
 use std::{
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use access::{
-    Access, AnonymousProvider, Chain, HttpProvider, Judges, Jwks, JwtKeys, JwtProvider, Link,
-    PasswordFile, PasswordProvider, Policy, Provider, ScramFile, ScramProvider, Usable, X509Config,
-    X509Provider,
+    Access, AnonymousProvider, Chain, Doorway, HttpProvider, Judges, Jwks, JwtKeys, JwtProvider,
+    Link, PasswordFile, PasswordProvider, Policy, Provider, ScramFile, ScramProvider, Usable,
+    X509Config, X509Provider,
 };
-use runtime_mio::{Inbox, MakeServices, NoServices, Services};
+use runtime_mio::{Doorkeeper, Inbox, MakeServices, NoServices, Services};
 use session_core::{
-    Answer, Command, CommitSeq, Load, Loaded, Record, Reply, Request, Ticket, Time,
+    Answer, ClientLimits, Command, CommitSeq, Load, Loaded, Record, Reply, Request, Ticket, Time,
 };
 
 use crate::config::{AccessConfig, Config, JwtSettings, OnError, ProviderKind, RulesConfig};
@@ -136,7 +137,7 @@ fn judges(now: Time, config: &AccessConfig, all: &Config) -> Result<Judges, Vec<
         }
     };
     match problems.is_empty() {
-        true => Ok(Judges { chain: Chain::new(links), policy, limits: Vec::new() }),
+        true => Ok(Judges { chain: Chain::new(links), policy, limits: limits_of(all) }),
         false => Err(problems),
     }
 }
@@ -232,6 +233,15 @@ fn listeners_of(provider: &str, all: &Config) -> Option<Box<[Box<str>]>> {
     Some(at.map(|listener| listener.name().into()).collect())
 }
 
+/// Limits of clients of some listeners.
+fn limits_of(all: &Config) -> Vec<(Box<str>, Arc<ClientLimits>)> {
+    let limited = all.listeners.iter().filter_map(|listener| {
+        let limits = listener.client.clone()?;
+        Some((listener.name().into(), Arc::new(limits)))
+    });
+    limited.collect()
+}
+
 fn unknown_providers(config: &AccessConfig, all: &Config) -> Vec<String> {
     let is_known = |name: &String| config.providers.iter().any(|provider| provider.name == *name);
     let of_listeners = all.listeners.iter().flat_map(|listener| {
@@ -239,6 +249,35 @@ fn unknown_providers(config: &AccessConfig, all: &Config) -> Vec<String> {
         names.map(|name| format!("{}: there is no provider `{name}`", listener.asker))
     });
     of_listeners.collect()
+}
+
+/// Who may knock, as the runtime asks it.
+pub(crate) struct Doorman {
+    doorway: Mutex<Doorway>,
+    clock: Clock,
+}
+
+impl Doorman {
+    /// One who lets in as the configuration says; `None` if everybody may come.
+    pub(crate) fn for_config(config: &Config) -> Option<Arc<dyn Doorkeeper>> {
+        if config.doorway.is_open() {
+            return None;
+        }
+        let clock = Clock::start();
+        let doorway = Mutex::new(Doorway::new(config.doorway.clone(), clock.now()));
+        Some(Arc::new(Self { doorway, clock }))
+    }
+}
+
+impl Doorkeeper for Doorman {
+    fn admit(&self, listener: &str, address: Option<IpAddr>) -> Result<(), &'static str> {
+        let now = self.clock.now();
+        self.doorway.lock().unwrap_or_else(PoisonError::into_inner).admit(now, listener, address)
+    }
+
+    fn left(&self, listener: &str, address: Option<IpAddr>) {
+        self.doorway.lock().unwrap_or_else(PoisonError::into_inner).left(listener, address);
+    }
 }
 
 /// What a worker asks by.

@@ -30,7 +30,7 @@ use tracing_subscriber::EnvFilter;
 
 use cli::{Arguments, Command, LogLevel};
 use config::Config;
-use guarded::Guarded;
+use guarded::{Doorman, Guarded};
 use listen::Doors;
 use watch::Watched;
 
@@ -101,6 +101,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| Failure::System(format!("cannot wait for signals: {error}")))?;
     let mut runtime = RuntimeConfig::new(shards(&config, map, durable.is_some()), listeners);
+    runtime.doorkeeper = Doorman::for_config(&config);
     let mut services = guarded::no_services();
     if let Some(durable) = &mut durable {
         runtime.logs = std::mem::take(&mut durable.logs);

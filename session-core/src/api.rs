@@ -467,6 +467,15 @@ pub enum Event {
         /// So many earlier denials were not told.
         untold: u32,
     },
+    /// A client sends more than it may, and is refused. Said at most every ten seconds for each connection.
+    OverRate {
+        /// Its connection.
+        conn: ConnId,
+        /// Its Client Identifier.
+        client_id: Box<str>,
+        /// So many earlier refusals were not told.
+        untold: u32,
+    },
     /// A session's queue began to overflow; said once until it was empty again.
     QueueFull {
         /// Of this client.

@@ -1,10 +1,10 @@
 //! What an operator decides: features, limits and where authentication comes from.
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, sync::Arc};
 
 use codec::QoS;
 
-use crate::{ShardId, ShardMap};
+use crate::{ClientLimits, ShardId, ShardMap};
 
 /// The configuration of one shard. All shards of a broker differ only in `id`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -170,6 +170,13 @@ pub struct Limits {
     pub link_in_flight_max: u32,
     /// Deliveries made in one call of `handle`; the rest waits for the next.
     pub deliveries_per_turn_max: u32,
+    /// Keep Alive of clients before 5.0, which cannot be told another, is cut to `keep_alive_s_max` too: who is silent
+    /// for longer is cut off, whatever it asked for.
+    pub keep_alive_v3_cut: bool,
+    /// Limits of every client that has none of its own.
+    pub client: Arc<ClientLimits>,
+    /// Messages and bytes from all clients together; of these, each shard has its share.
+    pub all: Arc<ClientLimits>,
 }
 
 impl Default for Limits {
@@ -204,6 +211,9 @@ impl Default for Limits {
             publishes_in_flight_max: 4096,
             link_in_flight_max: 8192,
             deliveries_per_turn_max: 10_000,
+            keep_alive_v3_cut: false,
+            client: Arc::default(),
+            all: Arc::default(),
         }
     }
 }

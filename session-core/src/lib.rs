@@ -62,7 +62,7 @@ pub use api::{
 };
 pub use config::{Authentication, DeniedPublish, Features, Limits, QueueFull, ShardConfig};
 pub use ids::{CommitSeq, ConnId, Place, ShardId, ShardMap, Ticket, Time};
-pub use rate::ClientLimits;
+pub use rate::{Buckets, ClientLimits, OverRate, Rate, Rates};
 pub use shard::{
     Declined, Delivery, Extra, Flight, Ids, MsgId, Offer, Publication, Queued, Record, Retained,
     SessionId, SessionRef, Shard, ShardMsg, Shared, Source, Subscription, Target, View, Violation,

@@ -33,6 +33,8 @@ pub(crate) enum Shaken {
     Done,
     /// The peer has to send more.
     Waiting,
+    /// A proxy has told the client's address; there may be more before MQTT.
+    Told,
 }
 
 /// What a listener wants between MQTT and the kernel.
@@ -120,6 +122,11 @@ impl Layered {
         })
     }
 
+    /// Whether a proxy is still to tell the client's address.
+    pub(crate) const fn awaits_address(&self) -> bool {
+        self.proxy.is_some()
+    }
+
     pub(crate) fn stream(&mut self) -> &mut Stream {
         &mut self.wire.stream
     }
@@ -159,6 +166,7 @@ impl Layered {
                     self.header = header.map(Box::new);
                     self.wire.early = early;
                     self.proxy = None;
+                    return Ok(Shaken::Told);
                 }
             }
         }

@@ -36,7 +36,11 @@ impl Worker {
         let framer =
             Framer::new(Role::Server, limits.connect_packet_bytes_max, limits.packet_bytes_max);
         let is_plain = matches!(socket, Socket::Plain(_));
-        let Some(conn) = self.watch(Connection::new(socket, framer, source)) else { return };
+        let mut connection = Connection::new(socket, framer, source);
+        if !connection.socket.awaits_address() && !self.admit_or_tell(&mut connection) {
+            return;
+        }
+        let Some(conn) = self.watch(connection) else { return };
         if is_plain {
             return self.open(conn);
         }
@@ -45,6 +49,34 @@ impl Worker {
             connection.shaking_until = self.now.plus_ms(patience_ms);
             self.shaking.insert((connection.shaking_until, conn));
         }
+    }
+
+    /// Whether a connection may begin, now that it is known where it comes from.
+    fn admit_or_tell(&self, connection: &mut Connection) -> bool {
+        let Some(doorkeeper) = &self.config.doorkeeper else { return true };
+        let source = connection.origin;
+        let door = &self.config.doors[usize::from(source.listener)];
+        match doorkeeper.admit(&door.name, source.peer.map(|peer| peer.ip())) {
+            Ok(()) => {
+                connection.admitted = true;
+                true
+            }
+            Err(why) => {
+                tell_turned_away(&door.name, source, why);
+                false
+            }
+        }
+    }
+
+    /// A proxy has told where a connection comes from; whether it may begin.
+    fn admit_told(&mut self, conn: ConnId) -> bool {
+        let Some(mut connection) = self.connections.take(conn) else { return false };
+        if let Some(peer) = connection.socket.told_peer() {
+            connection.origin.peer = Some(peer);
+        }
+        let may_begin = self.admit_or_tell(&mut connection);
+        self.connections.put_back(conn, connection);
+        may_begin
     }
 
     /// Takes a connection that another worker hands over.
@@ -97,6 +129,12 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         connection.readable = false;
         match connection.socket.shake() {
+            Ok(Shaken::Told) => {
+                if self.admit_told(conn) {
+                    return self.shake(conn);
+                }
+                self.end_shaking(conn);
+            }
             Ok(Shaken::Waiting) => connection.blocked = connection.socket.wants_flush(),
             Ok(Shaken::Done) => {
                 connection.blocked = connection.socket.wants_flush();
@@ -122,6 +160,13 @@ impl Worker {
         if connection.state == State::Shaking {
             let door = &self.config.doors[usize::from(connection.origin.listener)];
             tell_turned_away(&door.name, connection.origin, why);
+            self.end(conn);
+        }
+    }
+
+    fn end_shaking(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.get_mut(conn) {
+            self.shaking.remove(&(connection.shaking_until, conn));
             self.end(conn);
         }
     }
@@ -298,6 +343,13 @@ impl Worker {
             connection.state = State::Gone;
             connection.out.clear(&mut self.spare);
             connection.undecoded = Vec::new();
+            if let Some(doorkeeper) = &self.config.doorkeeper
+                && mem::take(&mut connection.admitted)
+            {
+                let source = connection.origin;
+                let door = &self.config.doors[usize::from(source.listener)];
+                doorkeeper.left(&door.name, source.peer.map(|peer| peer.ip()));
+            }
             self.gone.push(conn);
         }
     }

@@ -17,7 +17,7 @@ use session_core::{
 };
 
 use crate::{
-    Listener, Services,
+    Doorkeeper, Listener, Services,
     acceptor::Acceptor,
     clock::Clock,
     connection::Connections,
@@ -57,6 +57,7 @@ pub(crate) struct WorkerConfig {
     pub(crate) doors: Arc<[Door]>,
     pub(crate) credit: u32,
     pub(crate) shutdown_ms: u64,
+    pub(crate) doorkeeper: Option<Arc<dyn Doorkeeper>>,
 }
 
 /// What holds for the connections of a listener.

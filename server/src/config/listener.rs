@@ -144,6 +144,7 @@ impl ListenerConfig {
         let mut connections_max = 0;
         section.number("connections_max", 1, u32::MAX, &mut connections_max);
         self.connections_max = (connections_max > 0).then_some(connections_max);
+        self.client = super::read_client_limits(section);
         section.number("handshake_timeout_ms", 1, 3_600_000, &mut self.handshake_timeout_ms);
     }
 

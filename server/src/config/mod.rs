@@ -9,8 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ::access::DoorwayConfig;
 use codec::QoS;
-use session_core::{DeniedPublish, Features, Limits, QueueFull};
+use session_core::{ClientLimits, DeniedPublish, Features, Limits, OverRate, QueueFull, Rates};
 use store::Faults;
 
 use crate::{
@@ -32,6 +33,8 @@ pub(crate) struct Config {
     pub(crate) allow_anonymous: bool,
     /// Who may connect and what they may do; absent: everybody who can reach the broker, everything.
     pub(crate) access: Option<AccessConfig>,
+    /// How many may knock, and how often.
+    pub(crate) doorway: DoorwayConfig,
     /// What happens to clients before 5.0 that publish what they may not.
     pub(crate) denied_publish_v3: DeniedPublish,
     /// Worker threads; absent: one for every two processors.
@@ -84,6 +87,7 @@ impl Default for Config {
                 .into(),
             allow_anonymous: false,
             access: None,
+            doorway: DoorwayConfig::default(),
             denied_publish_v3: DeniedPublish::default(),
             workers: None,
             log_level: LogLevel::default(),
@@ -164,6 +168,12 @@ impl Config {
         top.table("log", |log| log.choice("level", &mut self.log_level));
         top.table("store", |section| read_store(section, &mut self.store));
         top.table("limits", |section| read_limits(section, &mut self.limits));
+        top.table("connections", |section| read_doorway(section, &mut self.doorway));
+        let bounded = self
+            .listeners
+            .iter()
+            .filter_map(|listener| Some((listener.name().into(), listener.connections_max?)));
+        self.doorway.max_by_listener = bounded.collect();
         top.table("features", |section| read_features(section, &mut self.features));
     }
 }
@@ -202,6 +212,9 @@ fn read_limits(section: &mut Section<'_, '_>, limits: &mut Limits) {
         publishes_in_flight_max,
         link_in_flight_max,
         deliveries_per_turn_max,
+        keep_alive_v3_cut,
+        client,
+        all,
     } = limits;
     /// The largest packet that a Remaining Length can tell of, with its fixed header.
     const PACKET_MAX: u32 = 268_435_455 + 5;
@@ -234,6 +247,62 @@ fn read_limits(section: &mut Section<'_, '_>, limits: &mut Limits) {
     section.number("publishes_in_flight_max", 1, u32::MAX, publishes_in_flight_max);
     section.number("link_in_flight_max", 1, u32::MAX, link_in_flight_max);
     section.number("deliveries_per_turn_max", 1, u32::MAX, deliveries_per_turn_max);
+    section.boolean("keep_alive_v3_cut", keep_alive_v3_cut);
+    if let Some(read) = read_client_limits(section) {
+        *client = read.into();
+    }
+    let mut together = ClientLimits::default();
+    read_rate(section, "all_publish_rate_in", &mut together.publishes_in);
+    read_rate(section, "all_byte_rate_in", &mut together.bytes_in);
+    *all = together.into();
+}
+
+/// Limits of one client, if any of their keys is there.
+fn read_client_limits(section: &mut Section<'_, '_>) -> Option<ClientLimits> {
+    let mut limits = ClientLimits::default();
+    let ClientLimits {
+        publishes_in,
+        bytes_in,
+        publishes_out,
+        bytes_out,
+        over_rate,
+        subscriptions_max,
+    } = &mut limits;
+    read_rate(section, "publish_rate_in", publishes_in);
+    read_rate(section, "byte_rate_in", bytes_in);
+    read_rate(section, "publish_rate_out", publishes_out);
+    read_rate(section, "byte_rate_out", bytes_out);
+    section.choice_of("over_rate", OVER_RATE, over_rate);
+    let mut max = 0;
+    section.number("client_subscriptions_max", 1, u32::MAX, &mut max);
+    *subscriptions_max = (max > 0).then_some(max);
+    (limits != ClientLimits::default()).then_some(limits)
+}
+
+/// A rate in the notation `10:1,300:60`.
+fn read_rate(section: &mut Section<'_, '_>, key: &'static str, rates: &mut Rates) {
+    if let Some((text, span)) = section.string(key) {
+        match text.parse() {
+            Ok(read) => *rates = read,
+            Err(error) => section.problem(&span, error),
+        }
+    }
+}
+
+const OVER_RATE: &[(&str, OverRate)] = &[
+    ("refuse", OverRate::Refuse),
+    ("pause", OverRate::Pause),
+    ("disconnect", OverRate::Disconnect),
+];
+
+/// How many may knock, and how often.
+fn read_doorway(section: &mut Section<'_, '_>, doorway: &mut DoorwayConfig) {
+    read_rate(section, "rate", &mut doorway.rate);
+    read_rate(section, "rate_per_address", &mut doorway.rate_per_address);
+    let mut max = 0;
+    section.number("max_per_address", 1, u32::MAX, &mut max);
+    doorway.max_per_address = (max > 0).then_some(max);
+    doorway.except = listener::ranges(section, "except");
 }
 
 fn read_store(section: &mut Section<'_, '_>, store: &mut StoreConfig) {
@@ -368,6 +437,121 @@ mod tests {
             ..Features::default()
         };
         assert_eq!(config.features, features);
+    }
+
+    #[test]
+    fn doors_and_keys_are_read() {
+        let text = r#"
+            [[listener]]
+            url = "wss://0.0.0.0:8084"
+            name = "web"
+            certificate = "a.crt"
+            key = "a.key"
+            client_certificates = "optional"
+            client_ca = ["ca.pem"]
+            crl = ["crl.pem"]
+            tls_minimum = "1.3"
+            origins = ["https://example.org"]
+            forwarded_from = ["10.0.0.0/8"]
+            proxy_from = ["192.0.2.1"]
+            providers = ["tokens"]
+            connections_max = 7
+            publish_rate_in = "10:1,300:60"
+            over_rate = "pause"
+            [[listener.sni]]
+            certificate = "b.crt"
+            key = "b.key"
+
+            [connections]
+            rate = "1000:1"
+            max_per_address = 5
+
+            [limits]
+            byte_rate_out = "1000000:1"
+            all_publish_rate_in = "100000:1"
+
+            [access]
+            mosquitto_acl = "acl"
+            subscribe = "as_mosquitto"
+            denied_publish_v3 = "disconnect"
+            [access.guard]
+            failures = 3
+            [[access.provider]]
+            kind = "jwt"
+            name = "tokens"
+            algorithms = ["RS256"]
+            jwks = { url = "https://keys.example/jwks" }
+            required_claims = { id = "${clientid}" }
+            on_error = "skip"
+            [[access.provider]]
+            kind = "http"
+            endpoint = { url = "https://auth.example/", timeout_ms = 100 }
+            options = { cache_accepted_s = 60 }
+        "#;
+        let config = Config::parse("c.toml", text).unwrap();
+        let [web] = &*config.listeners else { panic!("{:?}", config.listeners) };
+        assert_eq!(
+            (web.name().as_str(), web.tls.certificates.len(), web.tls.minimum),
+            ("web", 2, TlsVersion::V13)
+        );
+        let client = web.client.clone().unwrap();
+        assert_eq!(
+            (client.publishes_in.to_string(), client.over_rate),
+            ("10:1,300:60".into(), OverRate::Pause)
+        );
+        assert_eq!(config.doorway.max_by_listener, [("web".into(), 7)]);
+        assert_eq!(
+            (config.doorway.rate.to_string(), config.doorway.max_per_address),
+            ("1000:1".into(), Some(5))
+        );
+        assert_eq!(config.limits.client.bytes_out.to_string(), "1000000:1");
+        assert_eq!(config.limits.all.publishes_in.to_string(), "100000:1");
+        assert_eq!(config.denied_publish_v3, DeniedPublish::Disconnect);
+        let access = config.access.unwrap();
+        assert_eq!(access.guard.failures, 3);
+        assert!(matches!(access.rules, RulesConfig::Mosquitto(..)));
+        let [tokens, http] = &*access.providers else { panic!("{:?}", access.providers) };
+        assert_eq!((tokens.name.as_str(), tokens.on_error), ("tokens", OnError::Skip));
+        let ProviderKind::Jwt(jwt) = &tokens.kind else { panic!("{tokens:?}") };
+        assert_eq!(jwt.claims.required.len(), 1);
+        let ProviderKind::Http { endpoint, options } = &http.kind else { panic!("{http:?}") };
+        assert_eq!(
+            (endpoint.timeout_ms, options.cache_accepted_s, http.name.as_str()),
+            (100, 60, "http")
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_a_door_or_a_key_is_named() {
+        assert_eq!(
+            problems(
+                "[[listener]]\nurl = \"tls://[::1]:1\"\npath = \"/x\"\nmode = \"0660\"\n\
+                 client_certificates = \"required\"\n[[listener]]\nurl = \"tcp://[::1]:1\"\ncrl = [\"x\"]\n\
+                 publish_rate_in = \"fast\"\nproxy_from = [\"10.0.0.1/8\"]"
+            ),
+            "c.toml:2:7: tls://[::1]:1 needs `certificate` and `key`, the paths of two PEM files\n\
+             c.toml:2:7: `client_certificates` needs `client_ca`, the PEM files of who may have signed them\n\
+             c.toml:2:7: `path` is for ws:// and wss://, and this is tls://[::1]:1\n\
+             c.toml:2:7: `mode` is for unix://, and this is tls://[::1]:1\n\
+             c.toml:7:7: `crl` is for tls:// and wss://, and this is tcp://[::1]:1\n\
+             c.toml:9:19: `fast` is no rate; write COUNT:SECONDS, such as 10:1 (or 10:1,300:60)\n\
+             c.toml:10:15: `10.0.0.1/8` names one address of a range; write 10.0.0.0/8"
+        );
+        let said = problems(
+            "listen = [\"tls://[::1]:1\"]\n[access]\nrules = \"a\"\nmosquitto_acl = \"b\"\n[[access.provider]]\n\
+             kind = \"jwt\"\nalgorithms = []\n[[access.provider]]\nkind = \"http\"\nendpoint = { ur = \"x\" }\n\
+             [[access.provider]]\nfile = \"x\"\n[[access.provider]]\nkind = \"x509\"\npattern = \"(\"",
+        );
+        for expected in [
+            "c.toml:1:11: tls://[::1]:1 needs a certificate; write it as a [[listener]]",
+            "c.toml:4:17: write either `rules` or `mosquitto_acl`",
+            "c.toml:5:1: a jwt provider has either `key_file` or `jwks",
+            "unknown field `ur`",
+            "`kind` is missing in [[access.provider]]",
+            "`(` is no regular expression",
+        ] {
+            assert!(said.contains(expected), "{expected}\n---\n{said}");
+        }
     }
 
     #[test]

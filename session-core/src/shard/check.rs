@@ -142,7 +142,7 @@ impl Shard {
     /// Nothing waits that could go: no wake-up is ever lost.
     fn check_progress(&self, session: &Session) -> Result<(), Violation> {
         let Some(conn) = session.conn.and_then(|conn| self.conns.get(conn)) else { return Ok(()) };
-        if conn.credit <= 0 || session.traffic.subscribing > 0 {
+        if !conn.has_room() || session.traffic.subscribing > 0 {
             return Ok(());
         }
         ensure(session.traffic.queue_qos0.is_empty(), "QoS 0 does not wait for an open socket")?;

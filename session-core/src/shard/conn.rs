@@ -9,6 +9,7 @@ use alloc::{
 use codec::{Connect, PacketId, ProtocolVersion, ReasonCode};
 
 use super::{
+    limit::Limiter,
     session::Waiting,
     table::{Named, SessionId, give_room_back},
 };
@@ -59,6 +60,8 @@ pub(super) mod paused {
     pub(in super::super) const FLIGHTS: u8 = 4;
     /// Another shard has not worked off what it was told.
     pub(in super::super) const LINK: u8 = 8;
+    /// The client has sent more than it may for now.
+    pub(in super::super) const RATE: u8 = 16;
 }
 
 /// A PUBACK that waits for its turn or its cause: we answer in the order that 4.6.0-2 demands of
@@ -83,6 +86,8 @@ pub(super) struct Conn {
     /// Bytes that it took at first.
     credit_given: u32,
     pub(super) paused: u8,
+    /// It has got as many messages as it may for now.
+    pub(super) held: bool,
     /// The armed timer, so that it can be found again.
     pub(super) deadline: Option<Time>,
     pub(super) heard: Time,
@@ -122,6 +127,8 @@ pub(super) struct Rare {
     pub(super) subject: Option<Arc<Subject>>,
     /// The open question whether rights are still the same.
     pub(super) judged: Option<Ticket>,
+    /// Present if the client has limits.
+    pub(super) limiter: Option<Box<Limiter>>,
     /// No denial is told before, and so many were not.
     pub(super) denials: Option<(Time, u32)>,
     //= [MQTT-3.3.2-7]
@@ -138,6 +145,7 @@ static NOTHING_RARE: Rare = Rare {
     exchange: None,
     subject: None,
     judged: None,
+    limiter: None,
     denials: None,
     aliases_in: BTreeMap::new(),
     aliases_out: BTreeMap::new(),
@@ -159,6 +167,7 @@ impl Conn {
             credit: i64::from(credit),
             credit_given: credit,
             paused: 0,
+            held: false,
             deadline: None,
             heard: now,
             silence_ms: 0,
@@ -200,6 +209,17 @@ impl Conn {
         if **rare == NOTHING_RARE {
             self.rare = None;
         }
+    }
+
+    /// Whether a PUBLISH may be sent now, as far as socket and rate go.
+    #[inline]
+    pub(super) const fn has_room(&self) -> bool {
+        self.credit > 0 && !self.held
+    }
+
+    /// What counts for a client with limits.
+    pub(super) fn limiter(&mut self) -> Option<&mut Limiter> {
+        self.rare.as_mut()?.limiter.as_deref_mut()
     }
 
     /// Takes a packet's bytes from the credit; whether so much is owed that reading has to stop.

@@ -16,7 +16,8 @@ use super::{
     timer::Timer,
 };
 use crate::{
-    Authentication, Cause, ConnId, Effect, Event, Grants, Origin, Principal, Request, Subject, Time,
+    Authentication, Cause, ConnId, Effect, Event, Grants, Limits, Origin, Principal, Request,
+    Subject, Time,
 };
 
 impl Shard {
@@ -200,8 +201,12 @@ impl Shard {
         }
         let (session, present) = self.take_session(cx, &connect);
         let session_expiry_s = self.granted_expiry_s(&connect);
-        let Principal { name, grants, expires, subject, limits: _ } = principal;
+        let Principal { name, grants, expires, subject, limits } = principal;
         self.begin_connection(id, session, &connect, grants, subject, expires);
+        let limits = limits.unwrap_or_else(|| self.config.limits.client.clone());
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.limit(Some(limits), cx.now);
+        }
         //= [MQTT-3.1.3-9] a Will that was due is due no longer.
         self.set_will(cx, session, connect.will.clone());
         self.rearm(cx, id);
@@ -338,7 +343,7 @@ impl Shard {
             rare.subject = subject;
         });
         //= [MQTT-3.1.2-22]
-        let keep_alive_s = granted_keep_alive_s(connect, limits.keep_alive_s_max);
+        let keep_alive_s = granted_keep_alive_s(connect, limits);
         conn.set_keep_alive(keep_alive_s);
         if let Some(session) = self.sessions.get_mut(session) {
             session.conn = Some(id);
@@ -387,7 +392,7 @@ impl Shard {
         use Property as P;
         let (limits, features) = (&self.config.limits, &self.config.features);
         let asked = &connect.properties;
-        let keep_alive_s = granted_keep_alive_s(connect, limits.keep_alive_s_max);
+        let keep_alive_s = granted_keep_alive_s(connect, limits);
         let response = match &features.response_topic_prefix {
             //= [MQTT-3.1.2-28]
             Some(prefix) if asked.request_response_information() == Some(true) => {
@@ -438,7 +443,7 @@ impl Shard {
             user,
             version: connect.version,
             session_present,
-            keep_alive_s: granted_keep_alive_s(connect, self.config.limits.keep_alive_s_max),
+            keep_alive_s: granted_keep_alive_s(connect, &self.config.limits),
         })));
     }
 
@@ -516,10 +521,12 @@ impl Shard {
 }
 
 /// The Keep Alive in force, seconds `[MQTT-3.1.2-21]`. Before 5.0 a client cannot be told another.
-fn granted_keep_alive_s(connect: &Connect, maximum_s: u16) -> u16 {
+fn granted_keep_alive_s(connect: &Connect, limits: &Limits) -> u16 {
+    let maximum_s = limits.keep_alive_s_max;
     //= [MQTT-3.2.2-22]
     let asked = connect.keep_alive_s;
-    if maximum_s == 0 || !connect.version.is_v5() || (asked != 0 && asked <= maximum_s) {
+    let is_left_alone = !connect.version.is_v5() && !limits.keep_alive_v3_cut;
+    if maximum_s == 0 || is_left_alone || (asked != 0 && asked <= maximum_s) {
         return asked;
     }
     maximum_s

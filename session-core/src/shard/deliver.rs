@@ -14,7 +14,7 @@ use super::{
     session::{Extra, Ids, Queued, Session, Shared, Stage, expiry_left_s},
     table::SessionId,
 };
-use crate::{Effect, Event, Grants, Place, QueueFull, Time};
+use crate::{ConnId, Effect, Event, Grants, Place, QueueFull, Time};
 
 /// A PUBLISH on its way to one connection.
 #[derive(Clone, Copy)]
@@ -112,12 +112,14 @@ impl Shard {
         let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else { return };
         if session.traffic.subscribing == 0
             && session.traffic.queue_qos0.is_empty()
-            && conn.credit > 0
+            && conn.has_room()
         {
             let sending = Sending::first(of, &target, QoS::AtMostOnce, None);
             if let Some(frame) = frame_if_deliverable(conn, sending, cx.now) {
-                let (conn, is_beyond) = (conn.id, conn.charge(frame.len()));
-                self.send_charged(cx, conn, frame, is_beyond);
+                let (id, is_beyond) = (conn.id, conn.charge(frame.len()));
+                let waits = conn.meter_out(cx.now, frame.len());
+                self.send_charged(cx, id, frame, is_beyond);
+                self.rearm_if(cx, id, waits);
             }
             return;
         }
@@ -260,7 +262,7 @@ impl Shard {
             return false;
         }
         let Some(conn) = session.conn.and_then(|conn| self.conns.get(conn)) else { return false };
-        if conn.credit <= 0 {
+        if !conn.has_room() {
             return false;
         }
         // A PUBREL is not held back by the window [MQTT-3.3.4-10]; it takes a place in it all the
@@ -306,7 +308,7 @@ impl Shard {
         let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else {
             return false;
         };
-        if session.traffic.subscribing > 0 || session.traffic.unsent > 0 || conn.credit <= 0 {
+        if session.traffic.subscribing > 0 || session.traffic.unsent > 0 || !conn.has_room() {
             return false;
         }
         //= [MQTT-3.3.4-9] [MQTT-3.3.4-10] only PUBLISH waits for the window.
@@ -330,9 +332,12 @@ impl Shard {
         let Some(queued) = session.traffic.queue.messages.front() else { return false };
         let sending = Sending::of(queued, Some(packet_id), false);
         let frame = publish_frame(conn, sending, sending.left_s(cx.now).unwrap_or(0));
-        let (conn, is_beyond) = (conn.id, conn.charge(frame.len()));
+        let is_beyond = conn.charge(frame.len());
+        let waits = conn.meter_out(cx.now, frame.len());
+        let conn = conn.id;
         self.begin_next(cx, id, packet_id);
         self.send_charged(cx, conn, frame, is_beyond);
+        self.rearm_if(cx, conn, waits);
         true
     }
 
@@ -354,17 +359,20 @@ impl Shard {
         };
         if session.traffic.queue_qos0.is_empty()
             || session.traffic.subscribing > 0
-            || conn.credit <= 0
+            || !conn.has_room()
         {
             return false;
         }
         let Some(queued) = session.pop_qos0() else { return false };
         let sending = Sending::of(&queued, None, false);
-        let (conn, frame) = (conn.id, frame_if_deliverable(conn, sending, cx.now));
+        let frame = frame_if_deliverable(conn, sending, cx.now);
+        let waits = frame.as_ref().is_some_and(|frame| conn.meter_out(cx.now, frame.len()));
+        let conn = conn.id;
         session.traffic.rest(&mut self.spares.0);
         if let Some(frame) = frame {
             self.send(cx, conn, frame);
         }
+        self.rearm_if(cx, conn, waits);
         true
     }
 
@@ -372,8 +380,18 @@ impl Shard {
         let Some(session) = self.sessions.get(id) else { return };
         let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else { return };
         let frame = publish_frame(conn, sending, sending.left_s(cx.now).unwrap_or(0));
+        let waits = conn.meter_out(cx.now, frame.len());
         let conn = conn.id;
         self.send(cx, conn, frame);
+        self.rearm_if(cx, conn, waits);
+    }
+
+    /// Whoever waits for its rate is woken by its timer.
+    #[inline]
+    fn rearm_if(&mut self, cx: &Cx<'_>, id: ConnId, waits: bool) {
+        if waits {
+            self.rearm(cx, id);
+        }
     }
 }
 
@@ -383,7 +401,7 @@ impl Shard {
 pub(super) fn is_ready(session: &Session, conn: &Conn, qos: QoS) -> bool {
     let window_open = qos == QoS::AtMostOnce
         || (session.waiting() == 0 && session.traffic.window_used < conn.window);
-    window_open && conn.credit > 0
+    window_open && conn.has_room()
 }
 
 /// What a session keeps of a delivery.

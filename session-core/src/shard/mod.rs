@@ -11,6 +11,7 @@ mod conn;
 mod connect;
 mod crowd;
 mod deliver;
+mod limit;
 mod memo;
 mod msg;
 mod ordered;
@@ -61,6 +62,7 @@ use self::{
     traffic::Spares,
     tree::Tree,
 };
+use crate::rate::Meter;
 use crate::{Cause, CommitSeq, ConnId, Effect, Effects, Input, ShardConfig, ShardId, Ticket, Time};
 
 const _: () = assert!(
@@ -121,6 +123,8 @@ pub struct Shard {
     /// Open questions.
     tickets: BTreeMap<Ticket, ConnId>,
     last_ticket: u64,
+    /// What this shard may take of the messages of all clients.
+    all_in: Option<Meter>,
     /// Clients that are still to be asked about, since rights have changed.
     to_judge: Vec<ConnId>,
     /// The number of the last SUBSCRIBE or UNSUBSCRIBE that waits or waited for topics' owners.
@@ -143,6 +147,11 @@ impl Shard {
     /// An empty shard.
     pub fn new(config: ShardConfig) -> Self {
         let links = config.map.all().map(|_| Link::default()).collect();
+        let (shards, all) = (config.map.shards(), &config.limits.all);
+        let all_in = all.limits_in().then(|| {
+            let (messages, bytes) = (&all.publishes_in, &all.bytes_in);
+            Meter::new(&messages.shared_by(shards), &bytes.shared_by(shards), Time(0))
+        });
         Self {
             config,
             conns: Conns::new(),
@@ -165,6 +174,7 @@ impl Shard {
             waiters: BTreeMap::new(),
             tickets: BTreeMap::new(),
             last_ticket: 0,
+            all_in,
             to_judge: Vec::new(),
             last_request: 0,
             last_assigned: 0,

@@ -228,12 +228,12 @@ impl Shard {
             return Err(ReasonCode::QuotaExceeded);
         }
         if matches!(conn.grants, Grants::All) {
-            return Ok(());
+            return self.meter_in(cx, id, publication);
         }
         let Publication { message, qos, retain, .. } = publication;
         let verdict = conn.grants.judge_publish(message.topic_str(), *qos, *retain);
         if verdict.allowed {
-            return Ok(());
+            return self.meter_in(cx, id, publication);
         }
         let rule = verdict.rule.map(|rule| rule.source.clone());
         self.note_denied(cx, id, Action::Publish, message.topic_str(), rule);
@@ -243,6 +243,10 @@ impl Shard {
     /// Closes the connection of a client that may not publish and cannot be told in another way, if
     /// that is wanted `[MQTT-3.3.5-2 of 3.1.1]`.
     fn hangs_up(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode) -> bool {
+        if reason == ReasonCode::MessageRateTooHigh {
+            self.refuse(cx, id, reason);
+            return true;
+        }
         let is_old = self.conns.get(id).is_some_and(|conn| !conn.version.is_v5());
         let hangs_up = is_old
             && reason == ReasonCode::NotAuthorized

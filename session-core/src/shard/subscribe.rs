@@ -187,7 +187,11 @@ impl Shard {
             return Err(ReasonCode::UnspecifiedError);
         };
         let existed = state.subscriptions.contains_key(filter);
-        if !existed && state.subscriptions.len() >= limits.subscriptions_per_session_max as usize {
+        let limiter = self.conns.get(conn).and_then(|conn| conn.rare().limiter.as_ref());
+        let own = limiter.and_then(|limiter| limiter.limits.subscriptions_max);
+        let limits = &self.config.limits;
+        let max = own.unwrap_or(u32::MAX).min(limits.subscriptions_per_session_max);
+        if !existed && state.subscriptions.len() >= max as usize {
             return Err(ReasonCode::QuotaExceeded);
         }
         Ok(existed)

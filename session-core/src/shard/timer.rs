@@ -177,6 +177,10 @@ impl Shard {
                 if conn.authority_ends().is_some_and(|end| end <= cx.now) {
                     return self.on_lapsed(cx, id);
                 }
+                if self.resume_rates(cx, id) {
+                    return self.rearm(cx, id);
+                }
+                let Some(conn) = self.conns.get_mut(id) else { return };
                 // A client that we do not read from cannot be heard; one that does not read what
                 // it gets is silent by its own doing.
                 if conn.paused & !paused::CREDIT != 0 {
@@ -214,7 +218,9 @@ impl Shard {
     /// when it fires, so that a busy client costs nothing.
     pub(super) fn rearm(&mut self, cx: &Cx<'_>, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
-        let deadline = [conn.silent_at(), conn.authority_ends()].into_iter().flatten().min();
+        let resumes = conn.rare().limiter.as_ref().and_then(|limiter| limiter.resumes());
+        let ends = [conn.silent_at(), conn.authority_ends(), resumes];
+        let deadline = ends.into_iter().flatten().min();
         // A deadline in the past would fire for ever.
         self.arm(id, deadline.map(|deadline| deadline.max(cx.now.plus_ms(1))));
     }

@@ -1,9 +1,10 @@
 //! What an HTTP server answers.
 
+use std::sync::Arc;
+
 use codec::ReasonCode;
 use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
-use session_core::{Grants, Time};
+use session_core::{ClientLimits, Grants, Rates, Time};
 
 use super::rights::{self, Lists};
 use crate::{Attempt, Identity, Verdict};
@@ -32,7 +33,7 @@ struct Answer {
     #[serde(default)]
     expires_in_s: Option<u32>,
     #[serde(default)]
-    limits: Option<Map<String, Value>>,
+    limits: Option<AnswerLimits>,
     #[serde(default)]
     why: Option<String>,
 }
@@ -45,6 +46,34 @@ enum ResultWord {
     Refuse,
     #[serde(rename = "skip", alias = "skipped")]
     Skip,
+}
+
+/// Limits of this client; rates as `10:1,300:60`. What is not there is not limited.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct AnswerLimits {
+    publish_rate_in: String,
+    byte_rate_in: String,
+    publish_rate_out: String,
+    byte_rate_out: String,
+    subscriptions_max: Option<u32>,
+}
+
+impl AnswerLimits {
+    fn read(&self) -> Result<Arc<ClientLimits>, String> {
+        let rates = |name: &str, text: &str| {
+            text.parse::<Rates>()
+                .map_err(|_| format!("`{name}` in its answer is no rate such as 10:1"))
+        };
+        Ok(Arc::new(ClientLimits {
+            publishes_in: rates("publish_rate_in", &self.publish_rate_in)?,
+            bytes_in: rates("byte_rate_in", &self.byte_rate_in)?,
+            publishes_out: rates("publish_rate_out", &self.publish_rate_out)?,
+            bytes_out: rates("byte_rate_out", &self.byte_rate_out)?,
+            subscriptions_max: self.subscriptions_max,
+            ..ClientLimits::default()
+        }))
+    }
 }
 
 /// Rights as TBMQ writes them: regular expressions over whole topics. No list means nothing.
@@ -101,9 +130,7 @@ fn identity(
     attempt: &Attempt,
     answer: Answer,
 ) -> Result<Identity, String> {
-    if answer.limits.is_some_and(|limits| !limits.is_empty()) {
-        return Err("its answer has limits, which nobody would keep".into());
-    }
+    let limits = answer.limits.as_ref().map(AnswerLimits::read).transpose()?;
     let own = match (answer.publish, answer.subscribe, answer.auth_rules) {
         (None, None, None) => None,
         (publish, subscribe, None) => {
@@ -123,7 +150,7 @@ fn identity(
         client_type: answer.client_type,
         expires: answer.expires_in_s.map(|s| now.plus_s(s)),
         own: own.map(|rules| Grants::Rules(rules.into())),
-        limits: None,
+        limits,
         data: None,
     })
 }
@@ -258,6 +285,7 @@ mod tests {
             r#"{"result": "accept", "expires_in_s": -1}"#,
             r#"{"result": "accept", "expires_in_s": "60"}"#,
             r#"{"result": "accept", "limits": {"rate": "1:1"}}"#,
+            r#"{"result": "accept", "limits": {"publish_rate_in": "fast"}}"#,
             r#"{"result": "accept", "groups": [1]}"#,
         ] {
             assert!(read(body).is_err(), "{body}");
@@ -298,6 +326,18 @@ mod tests {
             let may = identity.own.unwrap().may_publish(&topic, QoS::AtMostOnce, false);
             proptest::prop_assert!(!may || is_filter || meant.is_match(&topic), "{text} {topic}");
         }
+    }
+
+    #[test]
+    fn limits_come_with_the_answer() {
+        let body = r#"{"result": "accept", "limits": {"publish_rate_in": "10:1,300:60", "subscriptions_max": 3}}"#;
+        let Ok(Verdict::Accept(identity)) = read(body) else { panic!("not accepted") };
+        let limits = identity.limits.unwrap();
+        assert_eq!(
+            (limits.publishes_in.to_string(), limits.subscriptions_max),
+            ("10:1,300:60".into(), Some(3))
+        );
+        assert!(limits.bytes_out.is_unlimited());
     }
 
     #[test]
