@@ -64,6 +64,7 @@ impl Guarded {
             queue_max: config.queue_max as usize,
             guard: config.guard.clone(),
             blocks: config.blocks.clone(),
+            ..access::AccessConfig::default()
         };
         let access = Access::start(settings, judges)?;
         Ok(Self { access, clock, inboxes: Arc::default() })

@@ -83,6 +83,15 @@ impl Chain {
         self.find(provider).is_some()
     }
 
+    /// It takes the place of another one.
+    pub fn succeed(&self, older: &Self) {
+        for link in &*self.0 {
+            if let Some(older) = older.find(link.provider.name()) {
+                link.provider.succeed(&*older.provider);
+            }
+        }
+    }
+
     fn find(&self, provider: &str) -> Option<&Link> {
         self.0.iter().find(|link| link.provider.name() == provider)
     }

@@ -182,6 +182,23 @@ impl<K: KeySet> Jwks<K> {
         }
     }
 
+    /// Takes over the keys that another one has of the same server, if they are newer. They are fetched again
+    /// all the same when they are needed next.
+    pub fn succeed(&self, older: &Self) {
+        if self.source != older.source {
+            return;
+        }
+        let (keys, came) = {
+            let older = older.state();
+            (older.keys.clone(), older.schedule.came)
+        };
+        let mut state = self.state();
+        if came > state.schedule.came {
+            state.keys = keys;
+            state.schedule.came = came;
+        }
+    }
+
     /// Fetches the keys, however old they are. What is wrong leaves the present ones in place.
     pub fn refresh(&self, now: Time) {
         self.state().schedule.tried = Some(now);
@@ -434,6 +451,26 @@ mod tests {
         let restarted = jwks(config, 200, [away(), away()]);
         assert_eq!(at(&restarted, 200, "k2"), "k2");
         assert!(at(&restarted, 1200, "k2").starts_with("the keys are too old"));
+    }
+
+    #[test]
+    fn keys_survive_a_reload_while_the_server_is_away() {
+        let config = JwksConfig { keep_s: 1000, ..JwksConfig::default() };
+        let older = jwks(config.clone(), 0, [ok("k1")]);
+        assert_eq!(at(&older, 100, "k1"), "k1");
+        let newer = jwks(config.clone(), 200, [away(), away()]);
+        newer.succeed(&older);
+        assert_eq!(at(&newer, 200, "k1"), "k1");
+        assert!(at(&newer, 1100, "k1").starts_with("the keys are too old"), "they came at 100 s");
+        let fetched = jwks(config.clone(), 200, [ok("k2")]);
+        assert_eq!(at(&fetched, 200, "k2"), "k2");
+        fetched.succeed(&older);
+        assert_eq!(at(&fetched, 201, "k2"), "k2", "newer ones stay");
+        let fetch = Arc::new(Script(Mutex::new([away()].into())));
+        let other: Jwks<Names> =
+            Jwks::new(s(0), "https://other.example/", fetch, Duration::ZERO, config);
+        other.succeed(&older);
+        assert!(at(&other, 200, "k1").starts_with("there are no keys"), "another server's");
     }
 
     #[test]

@@ -42,5 +42,5 @@ pub use provider::{Identity, Provider, Verdict, Work};
 pub use refusals::{Refusal, Refusals};
 pub use rights::{Denial, Explanation, Policy, Question, SubscribeMode};
 pub use scram::{Random, ScramFile, ScramProvider, add_scram_user, remove_scram_user};
-pub use service::{Access, AccessConfig, Command, Judges, Reply};
+pub use service::{Access, AccessConfig, AccessCounts, Command, Judges, Reply, Visitor};
 pub use x509::{CertificateName, X509Config, X509Provider, name_pattern};

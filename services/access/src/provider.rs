@@ -1,6 +1,6 @@
 //! What a provider of identity is.
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 use bytes::Bytes;
 use codec::ReasonCode;
@@ -71,7 +71,7 @@ pub enum Work {
 }
 
 /// A provider of identity. Deciding is pure but for what a provider was given to ask with.
-pub trait Provider: Send + Sync {
+pub trait Provider: Any + Send + Sync {
     /// What it is called in the configuration, in logs and in rules.
     fn name(&self) -> &str;
 
@@ -80,6 +80,12 @@ pub trait Provider: Send + Sync {
 
     /// Judges a CONNECT.
     fn begin(&self, now: Time, attempt: &Attempt) -> Verdict;
+
+    /// It takes the place of another one of its name. What that has learned of others, such as the keys of a
+    /// server that may be away now, need not be learned again.
+    fn succeed(&self, older: &dyn Provider) {
+        let _ = older;
+    }
 
     /// Judges a further step. Whoever began is asked; with `again`, whoever let the client in.
     fn step(&self, now: Time, step: &Step) -> Verdict {

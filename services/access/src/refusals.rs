@@ -1,30 +1,23 @@
 //! Who was turned away lately, for administrators.
 
-use std::{collections::VecDeque, net::SocketAddr};
+use std::collections::VecDeque;
 
-use session_core::{Time, Transport};
+use codec::ReasonCode;
+use session_core::Time;
+
+use crate::Visitor;
 
 /// A client that was turned away. Nothing in it is secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// When.
     pub at: Time,
-    /// Its Client Identifier.
-    pub client_id: Box<str>,
-    /// The User Name that it gave.
-    pub user_name: Option<Box<str>>,
-    /// Where it came from.
-    pub peer: Option<SocketAddr>,
-    /// The listener.
-    pub listener: Box<str>,
-    /// How its bytes travelled.
-    pub transport: Transport,
-    /// Whether it gave a password.
-    pub password_given: bool,
-    /// The provider that refused; absent if nobody accepted, or nobody was asked.
+    /// Who.
+    pub visitor: Visitor,
+    /// The provider that refused, or that has let it in; absent if nobody accepted, or nobody was asked.
     pub provider: Option<Box<str>>,
     /// What the client was told.
-    pub reason: codec::ReasonCode,
+    pub reason: ReasonCode,
     /// Why.
     pub why: Box<str>,
 }
@@ -46,8 +39,8 @@ impl Refusals {
     /// Adds one; the oldest makes room.
     pub fn add(&mut self, mut refusal: Refusal) {
         // A Client Identifier may have 64 KiB.
-        refusal.client_id = shortened(&refusal.client_id);
-        refusal.user_name = refusal.user_name.as_deref().map(shortened);
+        refusal.visitor.client_id = shortened(&refusal.visitor.client_id);
+        refusal.visitor.user = refusal.visitor.user.as_deref().map(shortened);
         self.total += 1;
         if self.ring.len() >= self.max {
             self.ring.pop_front();
@@ -68,7 +61,8 @@ impl Refusals {
     }
 }
 
-fn shortened(text: &str) -> Box<str> {
+/// As much of a name as is kept and written.
+pub(crate) fn shortened(text: &str) -> Box<str> {
     const CHARS_MAX: usize = 128;
     text.chars().take(CHARS_MAX).collect::<String>().into()
 }
@@ -83,19 +77,22 @@ mod tests {
         for number in 0..5_u64 {
             refusals.add(Refusal {
                 at: Time(number),
-                client_id: "x".repeat(10_000).into(),
-                user_name: Some("ä".repeat(10_000).into()),
-                peer: None,
-                listener: "door".into(),
-                transport: Transport::Tcp,
-                password_given: true,
+                visitor: Visitor {
+                    client_id: "x".repeat(10_000).into(),
+                    user: Some("ä".repeat(10_000).into()),
+                    address: None,
+                    peer: None,
+                    listener: "door".into(),
+                    transport: None,
+                    has_secret: true,
+                },
                 provider: None,
-                reason: codec::ReasonCode::NotAuthorized,
+                reason: ReasonCode::NotAuthorized,
                 why: "no".into(),
             });
         }
         let kept: Vec<u64> = refusals.latest().map(|refusal| refusal.at.0).collect();
         assert_eq!((kept, refusals.total()), (vec![4, 3, 2], 5));
-        assert!(refusals.latest().all(|refusal| refusal.client_id.len() == 128));
+        assert!(refusals.latest().all(|refusal| refusal.visitor.client_id.len() == 128));
     }
 }

@@ -1,77 +1,77 @@
 //! What answers the core: blocks, then providers, then rules.
 
+mod judge;
+mod lines;
+mod records;
+
 use std::{
-    fmt, fs, io,
-    net::IpAddr,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Instant,
 };
 
-use bytes::Bytes;
 use codec::ReasonCode;
-use session_core::{Answer, ClientLimits, Exchange, Principal, Request, Subject, Time};
-use tracing::{error, warn};
+use session_core::{Answer, Request, Time};
+use tracing::error;
+
+use judge::{Court, Decision, Question, refusal};
+pub use judge::{Judges, Visitor};
+use records::{Change, Records};
 
 use crate::{
-    Attempt, Block, Blocked, Blocks, Chain, Guard, GuardConfig, Identity, Outcome, Policy, Refusal,
-    Refusals, Secret, Step, Work, pool::Pool, x509,
+    Block, Blocked, GuardConfig, Refusal, Work,
+    pool::{Pool, PoolConfig},
 };
 
-/// Refusals that administrators may look at.
-const REFUSALS_MAX: usize = 1000;
-/// Lines of refusals in the log within [`LINES_WITHIN_MS`]; what is beyond is counted.
-const LINES_MAX: u32 = 100;
-const LINES_WITHIN_MS: u64 = 10_000;
-
-/// What decides; replaced as a whole.
-#[derive(Default)]
-pub struct Judges {
-    /// Who proves identities.
-    pub chain: Chain,
-    /// What who may do.
-    pub policy: Policy,
-    /// Limits of clients of some listeners, by name.
-    pub limits: Vec<(Box<str>, Arc<ClientLimits>)>,
-}
+/// How often a login is judged anew because the judges were replaced while it went on.
+const TRIES_MAX: usize = 3;
 
 /// How the service works.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessConfig {
-    /// Threads that hash passwords; 0 is one for every two processors.
+    /// Threads that compute, such as password hashes; 0 stands for one for every two processors.
     pub compute_threads: usize,
-    /// Questions to other servers at a time.
+    /// Questions to other servers at a time, each of which has a thread.
     pub waiting_max: usize,
-    /// Logins that wait for a thread; beyond it clients are told that the server is busy.
+    /// Logins that wait for a thread, of each of the two sorts. More are told that the server is busy.
     pub queue_max: usize,
+    /// A login that has waited so long for a thread is told that the server is busy, milliseconds: its client, or
+    /// the core, is about to give up, and work for it would be lost on those behind it. Less than
+    /// `ask_timeout_ms` of the core.
+    pub patience_ms: u64,
     /// When addresses are kept out by themselves.
     pub guard: GuardConfig,
     /// Where blocks are kept; absent: they end with the broker.
     pub blocks: Option<PathBuf>,
 }
 
-/// The service; one for all workers.
-pub struct Access {
-    judges: RwLock<Arc<Judges>>,
-    records: Mutex<Records>,
-    blocks_file: Option<PathBuf>,
-    compute: Pool,
-    waiting: Pool,
+impl Default for AccessConfig {
+    fn default() -> Self {
+        Self {
+            compute_threads: 0,
+            waiting_max: 64,
+            queue_max: 1_000,
+            patience_ms: 8_000,
+            guard: GuardConfig::default(),
+            blocks: None,
+        }
+    }
 }
 
-/// What is remembered.
-struct Records {
-    blocks: Blocks,
-    guard: Guard,
-    refusals: Refusals,
-    lines: Lines,
-}
-
-/// Bounds the lines of refusals in the log.
-#[derive(Default)]
-struct Lines {
-    since: Time,
-    written: u32,
-    unreported: u64,
+impl AccessConfig {
+    fn compute_threads(&self) -> usize {
+        let processors = || thread::available_parallelism().map_or(1, usize::from);
+        match self.compute_threads {
+            0 => (processors() / 2).max(1),
+            threads => threads,
+        }
+    }
 }
 
 /// A wish of an administrator.
@@ -105,391 +105,261 @@ pub enum Reply {
     Refusals(Vec<Refusal>),
 }
 
+/// What has become of questions since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccessCounts {
+    /// Let in, or let stay.
+    pub accepted: u64,
+    /// Asked for more (enhanced authentication).
+    pub continued: u64,
+    /// Turned away, those included that are counted below.
+    pub refused: u64,
+    /// Turned away since too many waited, or one had waited for too long.
+    pub busy: u64,
+    /// Turned away since a bug was met.
+    pub panicked: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    accepted: AtomicU64,
+    continued: AtomicU64,
+    refused: AtomicU64,
+    busy: AtomicU64,
+    panicked: AtomicU64,
+}
+
+/// The service; one for all workers.
+///
+/// No answer is given by judges that have been replaced: [`Access::replace`] and [`Access::command`] return when
+/// all answers by the old state have been handed over. Whoever then tells the shards that rights have changed
+/// (`session_core::Command::RightsChanged`) has everybody judged by the new state, those included who came in a
+/// moment before.
+pub struct Access {
+    judges: RwLock<Arc<Judges>>,
+    records: Records,
+    /// What is written into the file of blocks is written in the order of the changes.
+    changing: Mutex<()>,
+    compute: Pool,
+    waiting: Pool,
+    patience_ms: u64,
+    /// Tells how long a login has waited.
+    clock: Box<dyn Fn() -> Instant + Send + Sync>,
+    counters: Counters,
+}
+
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access").finish_non_exhaustive()
+        f.debug_struct("Access").field("counts", &self.counts()).finish_non_exhaustive()
     }
 }
 
 impl Access {
-    /// Starts the threads, and reads the blocks.
+    /// Reads the blocks. Threads start when there is work for them.
     ///
     /// # Errors
-    /// A thread cannot be started, or the file of blocks not be used: one line each.
+    /// The file of blocks cannot be used: one line for everything that is wrong.
     pub fn start(config: AccessConfig, judges: Judges) -> Result<Arc<Self>, Vec<String>> {
-        let blocks = match &config.blocks {
-            None => Blocks::default(),
-            Some(path) => read_blocks(path)?,
+        Self::with_clock(config, judges, Box::new(Instant::now))
+    }
+
+    fn with_clock(
+        config: AccessConfig,
+        judges: Judges,
+        clock: Box<dyn Fn() -> Instant + Send + Sync>,
+    ) -> Result<Arc<Self>, Vec<String>> {
+        let pool = |name, threads_max, is_nice| {
+            let queue_max = config.queue_max;
+            Pool::new(PoolConfig { name, threads_max, queue_max, is_nice })
         };
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = match config.compute_threads {
-            0 => processors.div_ceil(2),
-            threads => threads,
-        };
-        let failed = |error: io::Error| vec![format!("cannot start a thread: {error}")];
-        let compute = Pool::start("login", threads, config.queue_max.max(1)).map_err(failed)?;
-        let waiting = Pool::start("ask", config.waiting_max.max(1), config.queue_max.max(1))
-            .map_err(failed)?;
         Ok(Arc::new(Self {
+            compute: pool("login", config.compute_threads(), true),
+            waiting: pool("ask", config.waiting_max, false),
             judges: RwLock::new(Arc::new(judges)),
-            records: Mutex::new(Records {
-                blocks,
-                guard: Guard::new(config.guard),
-                refusals: Refusals::new(REFUSALS_MAX),
-                lines: Lines::default(),
-            }),
-            blocks_file: config.blocks,
-            compute,
-            waiting,
+            records: Records::open(config.blocks, config.guard)?,
+            changing: Mutex::new(()),
+            patience_ms: config.patience_ms,
+            clock,
+            counters: Counters::default(),
         }))
     }
 
-    /// Answers a question of the core at once, or later by `answer`, which is called on another thread.
+    /// Answers a question of the core: at once, or, if that takes time, later by `reply` on another thread.
+    /// `reply` is called exactly once if this returns `None`, and never otherwise. It must not block, nor call
+    /// [`Access::replace`] or [`Access::command`].
+    #[expect(clippy::boxed_local, reason = "so it comes from the core")]
     pub fn ask(
         self: &Arc<Self>,
         now: Time,
         request: Box<Request>,
-        answer: impl FnOnce(Answer) + Send + 'static,
+        reply: impl FnOnce(Answer) + Send + 'static,
     ) -> Option<Answer> {
+        let question = Question::new(*request);
         let judges = self.judges();
-        let Some(pool) = self.pool_for(&judges, &request) else {
-            return Some(self.decide(now, &judges, *request));
+        let work = catch_unwind(AssertUnwindSafe(|| self.court(&judges).work(now, &question)));
+        let pool = match work {
+            Ok(Work::None) => {
+                let mut answer = None;
+                self.judge(now, &question, |given| answer = Some(given));
+                return answer;
+            }
+            Ok(Work::Compute) => &self.compute,
+            Ok(Work::Wait) => &self.waiting,
+            Err(_) => return Some(self.give_up(now, &question)),
         };
-        let door = Door::of(&request);
         let this = Arc::clone(self);
-        if pool.run(move || answer(this.decide(now, &judges, *request))) {
-            return None;
+        let question = Arc::new(question);
+        let waits = Arc::clone(&question);
+        let asked = (self.clock)();
+        let job = move || {
+            let waited = (this.clock)().saturating_duration_since(asked).as_millis();
+            let waited_ms = u64::try_from(waited).unwrap_or(u64::MAX);
+            let now = now.plus_ms(waited_ms);
+            if waited_ms > this.patience_ms {
+                let why = "it has waited too long for a thread";
+                return reply(this.busy(now, &waits, why));
+            }
+            this.judge(now, &waits, reply);
+        };
+        match pool.run(job) {
+            Ok(()) => None,
+            Err(_) => Some(self.busy(now, &question, "too many logins wait")),
         }
-        let why = "too many logins wait";
-        Some(self.refuse(now, &door, None, ReasonCode::ServerBusy, why))
     }
 
-    /// Puts other judges in the place of the present ones. The core has to hear of it.
+    /// Puts other judges in the place of the present ones, all at once. Logins that are going on are judged by
+    /// the new ones. The core has to hear of it.
     pub fn replace(&self, judges: Judges) {
+        judges.chain.succeed(&self.judges().chain);
         *self.judges.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(judges);
     }
 
-    /// Carries out what an administrator wants.
+    /// Carries out what an administrator wants. It may write a file, so no worker calls it.
     pub fn command(&self, now: Time, command: Command) -> Reply {
-        let mut records = self.records();
-        let changed = match command {
-            Command::Block(block) => match records.blocks.add(block) {
-                Ok(()) => true,
-                Err(problem) => return Reply::Failed(problem),
-            },
-            Command::Unblock(of) => records.blocks.remove(&of),
-            Command::Blocks => {
-                let holding = records
-                    .blocks
-                    .iter()
-                    .filter(|block| block.until.is_none_or(|until| now < until));
-                return Reply::Blocks(holding.cloned().collect());
-            }
-            Command::Refusals { max } => {
-                return Reply::Refusals(records.refusals.latest().take(max).cloned().collect());
-            }
-        };
-        if !changed {
-            return Reply::NotFound;
+        match command {
+            Command::Block(block) => self.change(now, Change::Block(block)),
+            Command::Unblock(of) => self.change(now, Change::Unblock(of)),
+            Command::Blocks => Reply::Blocks(self.records.blocks(now)),
+            Command::Refusals { max } => Reply::Refusals(self.records.refusals(max)),
         }
-        records.blocks.sweep(now);
-        match self.blocks_file.as_deref().map(|path| write(path, &records.blocks.text(now))) {
-            Some(Err(error)) => Reply::Failed(format!("it holds, but cannot be kept: {error}")),
-            _ => Reply::Changed,
+    }
+
+    fn change(&self, now: Time, change: Change) -> Reply {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = {
+            let _no_answer_meanwhile = self.judges.write().unwrap_or_else(PoisonError::into_inner);
+            self.records.change(now, change)
+        };
+        match changed {
+            Ok(text) => self.records.keep(&text),
+            Err(reply) => reply,
+        }
+    }
+
+    /// What has become of questions since the start.
+    pub fn counts(&self) -> AccessCounts {
+        let Counters { accepted, continued, refused, busy, panicked } = &self.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        AccessCounts {
+            accepted: read(accepted),
+            continued: read(continued),
+            refused: read(refused),
+            busy: read(busy),
+            panicked: read(panicked),
         }
     }
 
     fn judges(&self) -> Arc<Judges> {
-        Arc::clone(&self.judges.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.present())
     }
 
-    fn records(&self) -> MutexGuard<'_, Records> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    fn court<'a>(&'a self, judges: &'a Judges) -> Court<'a> {
+        Court { gate: &self.records, judges }
     }
 
-    fn pool_for(&self, judges: &Judges, request: &Request) -> Option<&Pool> {
-        let work = match request {
-            Request::Authenticate { origin, .. } => judges.chain.work(&origin.listener),
-            Request::Continue { exchange, .. } => {
-                let provider = exchange.as_ref().map(|exchange| &*exchange.subject.provider);
-                judges.chain.work_of(provider.unwrap_or_default())
-            }
-            Request::Judge { .. } => Work::None,
-        };
-        match work {
-            Work::None => None,
-            Work::Compute => Some(&self.compute),
-            Work::Wait => Some(&self.waiting),
-        }
+    fn present(&self) -> RwLockReadGuard<'_, Arc<Judges>> {
+        self.judges.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn decide(&self, now: Time, judges: &Judges, request: Request) -> Answer {
-        let door = Door::of(&request);
-        if let Some(why) = self.blocked(now, &door) {
-            return self.refuse(now, &door, None, ReasonCode::Banned, &why);
-        }
-        match request {
-            Request::Authenticate { connect, origin } => {
-                let attempt = Attempt::new(&connect, origin);
-                let outcome = judges.chain.judge(now, &attempt);
-                self.settle(now, judges, &door, &subject_of(&attempt), outcome)
+    /// Judges a question and hands the answer over while nobody can replace the judges.
+    fn judge(&self, now: Time, question: &Question, reply: impl FnOnce(Answer)) {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let judges = self.judges();
+            let outcome =
+                catch_unwind(AssertUnwindSafe(|| self.court(&judges).prove(now, question)));
+            let present = self.present();
+            if !Arc::ptr_eq(&judges, &present) && tries < TRIES_MAX {
+                continue;
             }
-            Request::Continue { method, data, again, exchange, .. } => {
-                let Some(Exchange { subject, state }) = exchange else {
-                    let why = "it goes on with what nobody began";
-                    return self.refuse(now, &door, None, ReasonCode::ProtocolError, why);
-                };
-                let data = data.map(Secret::new);
-                let step = Step { method, data, again, subject: Arc::clone(&subject), state };
-                let outcome = judges.chain.step(now, &step);
-                self.settle(now, judges, &door, &subject, outcome)
-            }
-            Request::Judge { subject } => {
-                let is_kept = judges.chain.has(&subject.provider);
-                if !is_kept {
-                    let why = "its provider is gone";
-                    return self.refuse(now, &door, None, ReasonCode::NotAuthorized, why);
+            let is_stale = !Arc::ptr_eq(&judges, &present);
+            let decision = match outcome {
+                Ok(_) if is_stale => Ok(busy(now, question, "the judges change all the time")),
+                Ok(outcome) => {
+                    let court = self.court(&present);
+                    catch_unwind(AssertUnwindSafe(|| court.settle(now, question, outcome)))
                 }
-                self.grant(
-                    now,
-                    judges,
-                    &door,
-                    Principal { expires: None, ..Principal::default() },
-                    (*subject).clone(),
-                    None,
-                )
+                Err(panicked) => Err(panicked),
+            };
+            let Decision { answer, refusal } =
+                decision.unwrap_or_else(|_| self.after_panic(now, question));
+            self.count(&answer);
+            // Whoever has got the answer finds the refusal among those that are remembered.
+            if let Some(refusal) = &refusal {
+                self.records.remember(refusal.clone());
             }
+            reply(answer);
+            drop(present);
+            if let Some(refusal) = &refusal {
+                self.records.write_line(refusal);
+            }
+            return;
         }
     }
 
-    /// What an outcome is for the core.
-    fn settle(
-        &self,
-        now: Time,
-        judges: &Judges,
-        door: &Door,
-        before: &Subject,
-        outcome: Outcome,
-    ) -> Answer {
-        match outcome {
-            Outcome::Accepted { provider, identity } => {
-                let Identity { user, groups, client_type, expires, own, limits, data } = *identity;
-                // Who proves to be somebody else cannot go on with another's session.
-                let is_renewal = !before.provider.is_empty() && before.user.is_some();
-                if is_renewal && before.user != user {
-                    let why = "it has become somebody else";
-                    return self.refuse(now, door, Some(provider), ReasonCode::NotAuthorized, why);
-                }
-                let groups = groups.into();
-                let subject =
-                    Subject { user, groups, client_type, own, provider, ..before.clone() };
-                let principal = Principal { expires, limits, ..Principal::default() };
-                self.grant(now, judges, door, principal, subject, data)
-            }
-            Outcome::Continued { provider, data, state } => {
-                let subject = Arc::new(Subject { provider, ..before.clone() });
-                let exchange = Some(Exchange { subject, state });
-                Answer::Continue { data: Some(data), exchange }
-            }
-            Outcome::Refused { provider, reason, why } => {
-                self.refuse(now, door, provider, reason, &why)
-            }
-        }
-    }
-
-    /// Gives a client the rights that it has.
-    fn grant(
-        &self,
-        now: Time,
-        judges: &Judges,
-        door: &Door,
-        principal: Principal,
-        subject: Subject,
-        data: Option<Bytes>,
-    ) -> Answer {
-        let grants = match judges.policy.judge(&subject) {
-            Ok(grants) => grants,
-            Err(denial) => {
-                let why = match denial.rule {
-                    Some(rule) => format!("denied to connect by {rule}"),
-                    None => "no rule allows it to connect".to_owned(),
-                };
-                let (provider, reason) = (subject.provider, ReasonCode::NotAuthorized);
-                return self.refuse(now, door, Some(provider), reason, &why);
-            }
+    fn count(&self, answer: &Answer) {
+        let counter = match answer {
+            Answer::Accept { .. } => &self.counters.accepted,
+            Answer::Continue { .. } => &self.counters.continued,
+            Answer::Refuse { .. } => &self.counters.refused,
         };
-        let of_listener = || {
-            let mut limits = judges.limits.iter();
-            limits.find(|(name, _)| *name == subject.listener).map(|(_, limits)| Arc::clone(limits))
-        };
-        let limits = principal.limits.or_else(of_listener);
-        let name = subject.user.clone();
-        let subject = Some(Arc::new(subject));
-        Answer::Accept { principal: Principal { name, grants, subject, limits, ..principal }, data }
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Why a client may not even try.
-    fn blocked(&self, now: Time, door: &Door) -> Option<String> {
-        let records = self.records();
-        let address = door.address();
-        let user = door.user_name.as_deref();
-        if let Some(block) = records.blocks.find(now, &door.client_id, user, address) {
-            return Some(match &*block.note {
-                "" => format!("blocked: {:?}", block.of),
-                note => format!("blocked: {:?} ({note})", block.of),
-            });
+    /// Turns away whom there is no time for. That says nothing about the client, so it is counted and not kept:
+    /// a storm would push out what administrators look for.
+    fn busy(&self, now: Time, question: &Question, why: &str) -> Answer {
+        let Decision { answer, refusal } = busy(now, question, why);
+        self.count(&answer);
+        self.counters.busy.fetch_add(1, Ordering::Relaxed);
+        if let Some(refusal) = refusal {
+            self.records.write_line(&refusal);
         }
-        let until = records.guard.kept_out(now, address?)?;
-        Some(format!("too many failures; kept out for {} s", until.since_ms(now).div_ceil(1000)))
+        answer
     }
 
-    /// Says no, and remembers it.
-    fn refuse(
-        &self,
-        now: Time,
-        door: &Door,
-        provider: Option<Box<str>>,
-        reason: ReasonCode,
-        why: &str,
-    ) -> Answer {
-        let mut records = self.records();
-        let is_failure = matches!(
-            reason,
-            ReasonCode::BadUserNameOrPassword
-                | ReasonCode::NotAuthorized
-                | ReasonCode::BadAuthenticationMethod
-        );
-        if let Some(address) = door.address().filter(|_| is_failure)
-            && let Some(until) = records.guard.failed(now, address)
-        {
-            let seconds = until.since_ms(now).div_ceil(1000);
-            warn!(%address, seconds, "too many failures: the address is kept out");
+    /// A bug lets nobody in.
+    fn after_panic(&self, now: Time, question: &Question) -> Decision {
+        self.counters.panicked.fetch_add(1, Ordering::Relaxed);
+        error!("judging a client has panicked, which is a bug; it is refused");
+        let why = "judging it has panicked, which is a bug";
+        refusal(now, &question.visitor, (None, ReasonCode::ServerUnavailable, why.into()))
+    }
+
+    fn give_up(&self, now: Time, question: &Question) -> Answer {
+        let Decision { answer, refusal } = self.after_panic(now, question);
+        self.count(&answer);
+        if let Some(refusal) = refusal {
+            self.records.write_line(&refusal);
+            self.records.remember(refusal);
         }
-        if let Some(unreported) = records.lines.take(now) {
-            warn!(
-                client = ?door.client_id,
-                user = ?door.user_name.as_deref().unwrap_or_default(),
-                peer = %door.peer_text(),
-                listener = %door.listener,
-                password_given = door.password_given,
-                provider = provider.as_deref().unwrap_or_default(),
-                reason = reason.name(),
-                why,
-                unreported,
-                "refused"
-            );
-        }
-        records.refusals.add(Refusal {
-            at: now,
-            client_id: door.client_id.clone(),
-            user_name: door.user_name.clone(),
-            peer: door.peer,
-            listener: door.listener.clone(),
-            transport: door.transport,
-            password_given: door.password_given,
-            provider,
-            reason,
-            why: why.into(),
-        });
-        Answer::Refuse { reason }
+        answer
     }
 }
 
-impl Lines {
-    /// How many lines were left out before this one; `None` if it is left out too.
-    fn take(&mut self, now: Time) -> Option<u64> {
-        if now.since_ms(self.since) >= LINES_WITHIN_MS {
-            (self.since, self.written) = (now, 0);
-        }
-        if self.written >= LINES_MAX {
-            self.unreported += 1;
-            return None;
-        }
-        self.written += 1;
-        Some(std::mem::take(&mut self.unreported))
-    }
-}
-
-/// What a refusal tells of a client.
-struct Door {
-    client_id: Box<str>,
-    user_name: Option<Box<str>>,
-    peer: Option<std::net::SocketAddr>,
-    /// Where only the address is known.
-    address: Option<IpAddr>,
-    listener: Box<str>,
-    transport: session_core::Transport,
-    password_given: bool,
-}
-
-impl Door {
-    fn of(request: &Request) -> Self {
-        let of_subject = |subject: &Subject, password_given| Self {
-            client_id: subject.client_id.clone(),
-            user_name: subject.user.clone(),
-            peer: None,
-            address: subject.address,
-            listener: subject.listener.clone(),
-            transport: session_core::Transport::Tcp,
-            password_given,
-        };
-        match request {
-            Request::Authenticate { connect, origin } => Self {
-                client_id: connect.client_id.clone(),
-                user_name: connect.user_name.clone(),
-                peer: origin.peer,
-                address: None,
-                listener: origin.listener.clone(),
-                transport: origin.transport,
-                password_given: connect.password.is_some(),
-            },
-            Request::Continue { client_id, exchange, .. } => match exchange {
-                Some(exchange) => of_subject(&exchange.subject, true),
-                None => {
-                    Self { client_id: client_id.clone(), ..of_subject(&Subject::default(), true) }
-                }
-            },
-            Request::Judge { subject } => of_subject(subject, false),
-        }
-    }
-
-    fn address(&self) -> Option<IpAddr> {
-        self.peer.map(|peer| peer.ip().to_canonical()).or(self.address)
-    }
-
-    fn peer_text(&self) -> String {
-        match (self.peer, self.address) {
-            (Some(peer), _) => peer.to_string(),
-            (None, Some(address)) => address.to_string(),
-            (None, None) => String::new(),
-        }
-    }
-}
-
-fn subject_of(attempt: &Attempt) -> Subject {
-    Subject {
-        client_id: attempt.client_id.clone(),
-        address: attempt.address(),
-        listener: attempt.origin.listener.clone(),
-        common_name: x509::common_name(&attempt.origin),
-        ..Subject::default()
-    }
-}
-
-fn read_blocks(path: &Path) -> Result<Blocks, Vec<String>> {
-    let name = path.display().to_string();
-    match fs::read_to_string(path) {
-        Ok(text) => Blocks::parse(&name, &text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Blocks::default()),
-        Err(error) => Err(vec![format!("cannot read {name}: {error}")]),
-    }
-}
-
-/// Replaces the file in one step.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    crate::password::replace_file(path, text).inspect_err(|error| {
-        error!("{}: {error}", path.display());
-    })
+fn busy(now: Time, question: &Question, why: &str) -> Decision {
+    refusal(now, &question.visitor, (None, ReasonCode::ServerBusy, why.into()))
 }
 
 #[cfg(test)]

@@ -175,6 +175,7 @@ fn shown(text: &str) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use codec::QoS;
+    use serde_json::json;
 
     use super::*;
     use crate::http::tests::attempt;
@@ -288,6 +289,42 @@ mod tests {
             r#"{"result": "accept", "groups": [1]}"#,
         ] {
             assert!(read(body).is_err(), "{body}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Fail closed: of whatever bytes come, only a JSON object that says so lets anybody in.
+        #[test]
+        fn whatever_comes_lets_nobody_in_unless_it_says_so(
+            body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..64),
+            word in "[a-z]{0,8}",
+        ) {
+            let attempt = attempt("c1");
+            proptest::prop_assert!(verdict(Time(0), "http", &attempt, &body).is_err());
+            let worded = format!("{{\"result\": \"{word}\"}}");
+            let is_in = matches!(
+                verdict(Time(0), "http", &attempt, worded.as_bytes()),
+                Ok(Verdict::Accept(_))
+            );
+            proptest::prop_assert_eq!(is_in, word == "accept" || word == "success");
+        }
+
+        /// What an expression of TBMQ becomes never fits more topics than the expression.
+        #[test]
+        fn no_expression_becomes_wider(
+            text in r"(\^)?(a|b|\.|\*|\+|/|\[\^/\]\+|\[\^/\]\*|\.\*|\\\.){1,6}(\$)?",
+            topic in "[ab./]{1,6}",
+        ) {
+            let Ok(meant) = regex::Regex::new(&format!("^(?:{text})$")) else { return Ok(()) };
+            let body = json!({"result": "success", "authRules": {"pub": [text]}}).to_string();
+            let attempt = attempt("c1");
+            let Ok(Verdict::Accept(identity)) = verdict(Time(0), "http", &attempt, body.as_bytes())
+            else {
+                return Ok(());
+            };
+            let is_filter = text.split('/').any(|level| level == "+");
+            let may = identity.own.unwrap().may_publish(&topic, QoS::AtMostOnce, false);
+            proptest::prop_assert!(!may || is_filter || meant.is_match(&topic), "{text} {topic}");
         }
     }
 

@@ -5,10 +5,9 @@ use std::net::IpAddr;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use codec::ProtocolVersion;
 use serde::Serialize;
-use session_core::{Origin, Transport};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use session_core::Transport;
 
-use crate::Attempt;
+use crate::{Attempt, x509::common_name};
 
 /// The body of the question. A serializer writes it, so nothing that a client says can be more than the text
 /// of its field; and every field is there, so nobody has to know what an absent one means.
@@ -62,17 +61,6 @@ pub(super) fn question(attempt: &Attempt, with_password: bool) -> Result<Vec<u8>
     serde_json::to_vec(&question).map_err(|error| error.to_string())
 }
 
-/// The Common Name of the client's verified certificate. What a proxy tells counts only if the client's
-/// certificate did not come this far.
-fn common_name(origin: &Origin) -> Option<Box<str>> {
-    let Some(der) = origin.certificates.first() else {
-        return origin.proxied.as_ref()?.common_name.clone();
-    };
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let mut names = certificate.subject().iter_common_name();
-    names.next()?.as_str().ok().map(Into::into)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -85,6 +73,7 @@ mod tests {
         serde_json::from_slice(&question(attempt, with_password).unwrap()).unwrap()
     }
 
+    /// CVE-2026-32696: a CONNECT without a User Name met a placeholder for it.
     #[test]
     fn all_fields_are_there_with_and_without_a_value() {
         let mut attempt = attempt("c1");
@@ -113,7 +102,8 @@ mod tests {
         );
     }
 
-    /// What a client says of itself cannot add a field, end a string or change another field.
+    /// What a client says of itself cannot add a field, end a string or change another field, as it can where
+    /// bodies are templates.
     #[test]
     fn a_client_id_with_quotes_cannot_change_the_structure_of_the_body() {
         let nasty = "x\",\"user_name\":\"admin\",\"z\":\"${password}\\\r\n\u{1}";
@@ -125,6 +115,22 @@ mod tests {
         assert_eq!(asked["user_name"], "a\"}{\"result\":\"accept\"");
         assert_eq!(asked["password"], "\",\"client_id\":\"root");
         assert_eq!(asked.as_object().unwrap().len(), 8);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_client_says_arrives_as_it_was_said(
+            client_id: String, user: Option<String>, password: Option<String>,
+        ) {
+            let mut attempt = attempt(&client_id);
+            attempt.user_name = user.as_deref().map(Into::into);
+            attempt.password = password.clone().map(Secret::new);
+            let asked = asked(&attempt, true);
+            proptest::prop_assert_eq!(&asked["client_id"], &json!(client_id));
+            proptest::prop_assert_eq!(&asked["user_name"], &json!(user));
+            proptest::prop_assert_eq!(&asked["password"], &json!(password));
+            proptest::prop_assert_eq!(asked.as_object().unwrap().len(), 8);
+        }
     }
 
     #[test]
@@ -149,7 +155,5 @@ mod tests {
             Some(Box::new(Proxied { common_name: Some("told".into()), ..Proxied::default() }));
         attempt.origin.certificates = vec![certificate.into()];
         assert_eq!(asked(&attempt, true)["common_name"], "own");
-        attempt.origin.certificates = vec![bytes::Bytes::from_static(b"no certificate")];
-        assert_eq!(asked(&attempt, true)["common_name"], Value::Null);
     }
 }

@@ -282,6 +282,12 @@ fn no_text_of_the_provider_holds_a_password() {
     assert!(!text.contains("geheim"), "{text}");
 }
 
+/// The client's own log has all bytes that it sends, from level `trace` on. It is compiled out.
+#[test]
+fn the_http_client_cannot_log_what_it_sends_at_any_level() {
+    assert!(log::STATIC_MAX_LEVEL <= log::LevelFilter::Info);
+}
+
 // With sockets.
 
 fn endpoint(url: &str) -> EndpointConfig {

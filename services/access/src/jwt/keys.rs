@@ -103,6 +103,13 @@ impl KeySource {
         }
     }
 
+    /// Takes over what another one has fetched.
+    pub(super) fn succeed(&self, older: &Self) {
+        if let (Self::Published { jwks, .. }, Self::Published { jwks: older, .. }) = (self, older) {
+            jwks.succeed(older);
+        }
+    }
+
     /// The claims of a token that one of the keys has signed. Whether they hold is another question.
     pub(super) fn verified(
         &self,

@@ -4,6 +4,8 @@
 mod claims;
 mod keys;
 
+use std::any::Any;
+
 use codec::ReasonCode;
 use session_core::Time;
 
@@ -63,6 +65,13 @@ impl Provider for JwtProvider {
 
     fn work(&self) -> Work {
         self.keys.work()
+    }
+
+    fn succeed(&self, older: &dyn Provider) {
+        let older: &dyn Any = older;
+        if let Some(older) = older.downcast_ref::<Self>() {
+            self.keys.succeed(&older.keys);
+        }
     }
 
     fn begin(&self, now: Time, attempt: &Attempt) -> Verdict {

@@ -325,6 +325,18 @@ fn keys_of_a_server_are_chosen_by_their_name() {
     *server.0.lock().unwrap() = Err(());
     accepted(show(&provider, &token("one", Algorithm::RS256)));
 
+    // A reload does not lose them.
+    let fetch: Arc<dyn Fetch> = server.clone();
+    let jwks = Jwks::new(now, "test", fetch, Duration::ZERO, JwksConfig::default());
+    let keys =
+        JwtKeys { algorithms: vec!["RS256".into()], keys: Usable::Published(Box::new(jwks)) };
+    let newer = Arc::new(JwtProvider::new("jwt", keys, ClaimsConfig::default()).unwrap());
+    let chain = |provider: Arc<dyn Provider>| {
+        crate::Chain::new(vec![crate::Link { provider, on_error_skip: false, listeners: None }])
+    };
+    chain(newer.clone()).succeed(&chain(Arc::new(provider)));
+    accepted(show(&newer, &token("one", Algorithm::RS256)));
+
     let secret = JwtKeys {
         algorithms: vec!["HS256".into()],
         keys: Usable::Published(Box::new(Jwks::new(
