@@ -9,14 +9,16 @@ use std::{
 };
 
 use access::{
-    Access, AnonymousProvider, Chain, Doorway, HttpProvider, Judges, Jwks, JwtKeys, JwtProvider,
-    Link, PasswordFile, PasswordProvider, Policy, Provider, ScramFile, ScramProvider, Usable,
-    X509Config, X509Provider,
+    Access, AnonymousProvider, Chain, Doorway, EndpointConfig, HttpProvider, Judges, Jwks, JwtKeys,
+    JwtProvider, Link, PasswordFile, PasswordProvider, Policy, Provider, ScramFile, ScramProvider,
+    Usable, X509Config, X509Provider,
 };
 use runtime_mio::{Doorkeeper, Inbox, MakeServices, NoServices, Services};
 use session_core::{
     Answer, ClientLimits, Command, CommitSeq, Load, Loaded, Record, Reply, Request, Ticket, Time,
 };
+
+use tracing::warn;
 
 use crate::config::{AccessConfig, Config, JwtSettings, OnError, ProviderKind, RulesConfig};
 
@@ -101,11 +103,15 @@ pub(crate) fn no_services() -> MakeServices {
 
 /// The files that [`judges`] reads.
 pub(crate) fn files(config: &AccessConfig) -> Vec<PathBuf> {
-    let of_providers = config.providers.iter().filter_map(|provider| match &provider.kind {
-        ProviderKind::Password { file } | ProviderKind::Scram { file } => Some(file.clone()),
-        ProviderKind::Jwt(settings) => settings.key_file.clone(),
-        ProviderKind::Http { endpoint, .. } => endpoint.headers_file.clone(),
-        ProviderKind::X509(_) | ProviderKind::Anonymous { .. } => None,
+    let of_providers = config.providers.iter().flat_map(|provider| match &provider.kind {
+        ProviderKind::Password { file } | ProviderKind::Scram { file } => vec![file.clone()],
+        ProviderKind::Jwt(settings) => {
+            let endpoint = settings.jwks.as_ref().map(|(endpoint, _)| endpoint);
+            let of_endpoint = endpoint.into_iter().flat_map(EndpointConfig::files);
+            of_endpoint.map(Path::to_owned).chain(settings.key_file.clone()).collect()
+        }
+        ProviderKind::Http { endpoint, .. } => endpoint.files().map(Path::to_owned).collect(),
+        ProviderKind::X509(_) | ProviderKind::Anonymous { .. } => Vec::new(),
     });
     let of_rules = match &config.rules {
         RulesConfig::Nothing => None,
@@ -174,6 +180,9 @@ fn provider(now: Time, name: &str, kind: &ProviderKind) -> Result<Arc<dyn Provid
             Arc::new(provider.map_err(|problem| vec![problem])?)
         }
         ProviderKind::Http { endpoint, options } => {
+            if endpoint.is_exposed() && options.with_password {
+                warn!("provider `{name}`: passwords go to {} without TLS", endpoint.url);
+            }
             let provider = HttpProvider::open(name, endpoint, options.clone());
             Arc::new(provider.map_err(|problem| vec![format!("provider `{name}`: {problem}")])?)
         }

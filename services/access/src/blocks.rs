@@ -2,12 +2,11 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 use session_core::{AddressRange, Time};
 use settings::Section;
 
-/// Bytes that a compiled regular expression may have.
-const REGEX_BYTES_MAX: usize = 1 << 20;
+use crate::matching::whole;
 
 /// What a block speaks of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -126,12 +125,7 @@ impl Blocks {
             Blocked::ClientIdPattern(text)
             | Blocked::UserPattern(text)
             | Blocked::AddressPattern(text) => {
-                let regex = RegexBuilder::new(&format!("^(?:{text})$"))
-                    .size_limit(REGEX_BYTES_MAX)
-                    .build()
-                    .map_err(|error| {
-                        format!("`{text}` is no regular expression: {error}").replace('\n', " ")
-                    })?;
+                let regex = whole(text)?;
                 self.patterns.push((regex, block));
             }
         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use codec::ReasonCode;
-use session_core::Time;
+use session_core::{Subject, Time};
 
 use crate::{Attempt, Identity, Provider, Step, Verdict, Work};
 
@@ -78,9 +78,9 @@ impl Chain {
         self.find(provider).map_or(Work::None, |link| link.provider.work())
     }
 
-    /// Whether there is a provider of this name.
-    pub fn has(&self, provider: &str) -> bool {
-        self.find(provider).is_some()
+    /// Whether the provider that let a client in is still there, and would keep it.
+    pub fn keeps(&self, subject: &Subject) -> bool {
+        self.find(&subject.provider).is_some_and(|link| link.provider.keeps(subject))
     }
 
     /// It takes the place of another one.
@@ -297,7 +297,7 @@ mod tests {
     fn a_step_goes_to_whoever_let_the_client_in() {
         let chain = Chain::new(vec![link("a", refuse), link("b", accept)]);
         let step = |provider: &str| {
-            let subject = session_core::Subject { provider: provider.into(), ..Default::default() };
+            let subject = Subject { provider: provider.into(), ..Default::default() };
             let (method, state) = ("M".into(), bytes::Bytes::new());
             let step = Step { method, data: None, again: true, subject: Arc::new(subject), state };
             chain.step(Time(0), &step)

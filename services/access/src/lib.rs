@@ -14,6 +14,7 @@ mod guard;
 mod http;
 mod jwks;
 mod jwt;
+mod matching;
 mod password;
 mod pool;
 mod provider;

@@ -4,7 +4,7 @@ use std::{any::Any, sync::Arc};
 
 use bytes::Bytes;
 use codec::ReasonCode;
-use session_core::{ClientLimits, Grants, Time};
+use session_core::{ClientLimits, Grants, Subject, Time};
 
 use crate::{Attempt, Step};
 
@@ -80,6 +80,13 @@ pub trait Provider: Any + Send + Sync {
 
     /// Judges a CONNECT.
     fn begin(&self, now: Time, attempt: &Attempt) -> Verdict;
+
+    /// Whether it would still let this client in, as far as it can tell without the client: a user who was removed does
+    /// not stay.
+    fn keeps(&self, subject: &Subject) -> bool {
+        let _ = subject;
+        true
+    }
 
     /// It takes the place of another one of its name. What that has learned of others, such as the keys of a
     /// server that may be away now, need not be learned again.

@@ -6,7 +6,7 @@ mod hash;
 use std::collections::HashMap;
 
 use codec::ReasonCode;
-use session_core::Time;
+use session_core::{Subject, Time};
 
 use crate::{Attempt, Identity, Provider, Verdict, Work};
 use hash::Hash;
@@ -112,6 +112,10 @@ impl Provider for PasswordProvider {
 
     fn work(&self) -> Work {
         Work::Compute
+    }
+
+    fn keeps(&self, subject: &Subject) -> bool {
+        subject.user.as_ref().is_some_and(|user| self.file.users.contains_key(user))
     }
 
     fn begin(&self, _now: Time, attempt: &Attempt) -> Verdict {

@@ -3,14 +3,13 @@
 use std::{collections::HashMap, sync::Arc};
 
 use codec::QoS;
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 use session_core::{Action, Actions, AddressRange};
 use settings::{Section, Span};
 
-use super::{ACTIONS, Entry, Text, Who, template::Template};
+use crate::matching::whole;
 
-/// Bytes that a compiled regular expression may have.
-const REGEX_BYTES_MAX: usize = 1 << 20;
+use super::{ACTIONS, Entry, Text, Who, template::Template};
 
 /// Reads all rules.
 ///
@@ -126,14 +125,6 @@ impl Names {
         }
         Some(texts)
     }
-}
-
-/// A regular expression that has to fit the whole of a text.
-fn whole(text: &str) -> Result<Regex, String> {
-    RegexBuilder::new(&format!("^(?:{text})$"))
-        .size_limit(REGEX_BYTES_MAX)
-        .build()
-        .map_err(|error| format!("`{text}` is no regular expression: {error}").replace('\n', " "))
 }
 
 fn read_actions(

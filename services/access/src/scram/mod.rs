@@ -8,7 +8,7 @@ mod hash;
 use std::{fmt, sync::Arc};
 
 use codec::ReasonCode;
-use session_core::Time;
+use session_core::{Subject, Time};
 
 use crate::{Attempt, Identity, Provider, Secret, Step, Verdict, Work};
 use exchange::{First, State};
@@ -101,6 +101,11 @@ impl Provider for ScramProvider {
     /// A few hashes: the many rounds are the client's.
     fn work(&self) -> Work {
         Work::None
+    }
+
+    fn keeps(&self, subject: &Subject) -> bool {
+        let user = subject.user.as_deref().unwrap_or_default();
+        Digest::ALL.into_iter().any(|digest| self.file.find(user, digest).is_some())
     }
 
     fn begin(&self, _now: Time, attempt: &Attempt) -> Verdict {

@@ -262,7 +262,7 @@ impl Court<'_> {
     }
 
     fn stay(&self, subject: &Arc<Subject>) -> Result<Answer, Refused> {
-        if !self.judges.chain.has(&subject.provider) {
+        if !self.judges.chain.keeps(subject) {
             let why = "the provider that has let it in is gone";
             return Err((Some(subject.provider.clone()), ReasonCode::NotAuthorized, why.into()));
         }
