@@ -88,6 +88,8 @@ pub(super) struct Conn {
     pub(super) paused: u8,
     /// It has got as many messages as it may for now.
     pub(super) held: bool,
+    /// There is something that counts for it.
+    pub(super) limited: bool,
     /// The armed timer, so that it can be found again.
     pub(super) deadline: Option<Time>,
     pub(super) heard: Time,
@@ -168,6 +170,7 @@ impl Conn {
             credit_given: credit,
             paused: 0,
             held: false,
+            limited: false,
             deadline: None,
             heard: now,
             silence_ms: 0,
@@ -200,6 +203,11 @@ impl Conn {
     #[inline]
     pub(super) fn rare(&self) -> &Rare {
         self.rare.as_deref().unwrap_or(&NOTHING_RARE)
+    }
+
+    /// Whether there are rare parts.
+    pub(super) const fn has_rare(&self) -> bool {
+        self.rare.is_some()
     }
 
     /// Changes rare parts, which are there from the first use on.

@@ -10,7 +10,7 @@ use codec::{
 
 use super::{
     Cx, Shard,
-    conn::{Conn, PACKET_BYTES_MAX, Pending, Phase, paused},
+    conn::{Conn, PACKET_BYTES_MAX, Pending, Phase, Rare, paused},
     record::Record,
     table::SessionId,
     timer::Timer,
@@ -203,9 +203,8 @@ impl Shard {
         let session_expiry_s = self.granted_expiry_s(&connect);
         let Principal { name, grants, expires, subject, limits } = principal;
         self.begin_connection(id, session, &connect, grants, subject, expires);
-        let limits = limits.unwrap_or_else(|| self.config.limits.client.clone());
         if let Some(conn) = self.conns.get_mut(id) {
-            conn.limit(Some(limits), cx.now);
+            conn.limit(limits.as_ref().unwrap_or(&self.config.limits.client), cx.now);
         }
         //= [MQTT-3.1.3-9] a Will that was due is due no longer.
         self.set_will(cx, session, connect.will.clone());
@@ -336,12 +335,17 @@ impl Shard {
             properties.topic_alias_maximum().unwrap_or(0).min(limits.topic_alias_out_max);
         conn.grants = grants;
         let method = properties.authentication_method().map(Box::from);
-        conn.edit_rare(|rare| {
+        // Most clients have none of it, and need not make room for it.
+        let is_rare = method.is_some() || expires.is_some() || subject.is_some() || conn.has_rare();
+        let fill = |rare: &mut Rare| {
             rare.auth_method = method;
             rare.authority_ends = expires;
             rare.exchange = None;
             rare.subject = subject;
-        });
+        };
+        if is_rare {
+            conn.edit_rare(fill);
+        }
         //= [MQTT-3.1.2-22]
         let keep_alive_s = granted_keep_alive_s(connect, limits);
         conn.set_keep_alive(keep_alive_s);

@@ -122,9 +122,8 @@ impl Shard {
                     && !session.is_full(&of.message, &self.config.limits)
             }
         };
-        let is_plain = conn.alias_out_max == 0
-            && matches!(conn.grants, Grants::All)
-            && conn.rare().limiter.is_none();
+        let is_plain =
+            conn.alias_out_max == 0 && matches!(conn.grants, Grants::All) && !conn.limited;
         let is_ready = traffic.subscribing == 0 && is_ready(session, conn, qos);
         (is_first && is_plain && is_ready).then_some(conn)
     }

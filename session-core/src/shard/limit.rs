@@ -60,17 +60,31 @@ impl Way {
 
 impl Conn {
     /// Begins to count for a client with limits.
-    pub(super) fn limit(&mut self, limits: Option<Arc<ClientLimits>>, now: Time) {
-        let limiter = limits
-            .filter(|limits| !limits.is_unlimited())
-            .map(|limits| Box::new(Limiter::new(limits, now)));
-        if limiter.is_some() || self.rare().limiter.is_some() {
-            self.edit_rare(|rare| rare.limiter = limiter);
+    pub(super) fn limit(&mut self, limits: &Arc<ClientLimits>, now: Time) {
+        if limits.is_unlimited() && !self.limited {
+            return;
+        }
+        let limiter = (!limits.is_unlimited()).then(|| Limiter::new(limits.clone(), now));
+        self.limited = limiter.is_some();
+        self.edit_rare(|rare| rare.limiter = limiter.map(Box::new));
+    }
+
+    /// Begins to count for a client that has no limits of its own.
+    fn count(&mut self, now: Time) {
+        if !self.limited {
+            self.limited = true;
+            let limiter = Box::new(Limiter::new(Arc::default(), now));
+            self.edit_rare(|rare| rare.limiter = Some(limiter));
         }
     }
 
     /// A PUBLISH of so many bytes was sent; whether the next one has to wait.
+    #[inline]
     pub(super) fn meter_out(&mut self, now: Time, bytes: usize) -> bool {
+        self.limited && self.count_out(now, bytes)
+    }
+
+    fn count_out(&mut self, now: Time, bytes: usize) -> bool {
         let Some(way) = self.limiter().and_then(|limiter| limiter.output.as_mut()) else {
             return false;
         };
@@ -94,8 +108,7 @@ impl Shard {
         publication: &Publication,
     ) -> Result<(), ReasonCode> {
         let Some(conn) = self.conns.get_mut(id) else { return Ok(()) };
-        let is_limited = conn.rare().limiter.is_some();
-        if !is_limited && self.all_in.is_none() {
+        if !conn.limited && self.all_in.is_none() {
             return Ok(());
         }
         let bytes = publication.message.size() as u64;
@@ -137,10 +150,7 @@ impl Shard {
     /// Reads nothing more of a client until it can pay for what it has sent.
     fn hold_up(&mut self, cx: &mut Cx<'_>, id: ConnId, bytes: u64, until: Time) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        if conn.rare().limiter.is_none() {
-            let limiter = Limiter::new(Arc::default(), cx.now);
-            conn.edit_rare(|rare| rare.limiter = Some(Box::new(limiter)));
-        }
+        conn.count(cx.now);
         if let Some(limiter) = conn.limiter() {
             let unlimited = crate::Rates::default();
             let fresh = || Way { meter: Meter::new(&unlimited, &unlimited, cx.now), owed: None };
@@ -180,9 +190,7 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let session = conn.session();
         let now = cx.now;
-        if conn.rare().limiter.is_none() {
-            conn.edit_rare(|rare| rare.limiter = Some(Box::new(Limiter::new(Arc::default(), now))));
-        }
+        conn.count(now);
         let Some(limiter) = conn.limiter() else { return };
         let (next, untold) = limiter.refusals.unwrap_or((now, 0));
         if now < next {

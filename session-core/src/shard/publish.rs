@@ -227,9 +227,20 @@ impl Shard {
         if self.storage_full && publication.qos > QoS::AtMostOnce {
             return Err(ReasonCode::QuotaExceeded);
         }
-        if matches!(conn.grants, Grants::All) {
-            return self.meter_in(cx, id, publication);
+        if matches!(conn.grants, Grants::All) && !conn.limited && self.all_in.is_none() {
+            return Ok(());
         }
+        self.judge_rights(cx, id, publication)
+    }
+
+    /// Whether rights and limits allow a message.
+    fn judge_rights(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        publication: &Publication,
+    ) -> Result<(), ReasonCode> {
+        let Some(conn) = self.conns.get(id) else { return Err(ReasonCode::UnspecifiedError) };
         let Publication { message, qos, retain, .. } = publication;
         let verdict = conn.grants.judge_publish(message.topic_str(), *qos, *retain);
         if verdict.allowed {
