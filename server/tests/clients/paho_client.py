@@ -88,7 +88,7 @@ def new_client(arguments):
     version = VERSIONS[arguments.version]
     clean = None if version == mqtt.MQTTv5 else not arguments.keep_session
     # Client ids may be empty from MQTT 3.1.1 on; paho makes one up for MQTT 3.1.
-    transport = "websockets" if arguments.path else "tcp"
+    transport = "websockets" if arguments.path else "unix" if arguments.host.startswith("/") else "tcp"
     client = mqtt.Client(
         CallbackAPIVersion.VERSION2, arguments.id, clean, protocol=version, transport=transport
     )
@@ -145,7 +145,11 @@ def publish(arguments):
         if reason.is_failure:
             sys.exit(f"CONNACK: {reason}")
 
+    def on_publish(_client, _userdata, mid, reason, _properties):
+        say(f"Published (mid: {mid}): {reason.value}")
+
     client.on_connect = on_connect
+    client.on_publish = on_publish
     connect(arguments, client)
     client.loop_start()
     for payload in payloads:

@@ -359,6 +359,51 @@ fn a_token_of_openssl_lets_mosquitto_in_until_it_lapses() {
     broker.wait_for_line(&["disconnected", "0x87"]);
 }
 
+/// No kind of listener has another way in: what one refuses, all refuse.
+#[test]
+fn every_door_has_the_same_rules() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca");
+    let keys = tls(&authority.server("server", &["localhost", "127.0.0.1"]));
+    let socket = folder.path().join("socket").display().to_string();
+    fs::write(folder.path().join("blocks.toml"), "[[block]]\nclient_id = \"blocked\"\n").unwrap();
+    let limit = "publish_rate_in = \"1:60\"\n";
+    let config = format!(
+        "[[listener]]\nurl = \"tcp://127.0.0.1:0\"\n{limit}[[listener]]\nurl = \"tls://127.0.0.1:0\"\n{limit}{keys}\
+         [[listener]]\nurl = \"ws://127.0.0.1:0\"\n{limit}[[listener]]\nurl = \"wss://127.0.0.1:0\"\n{limit}{keys}\
+         [[listener]]\nurl = \"unix://{socket}\"\n{limit}{}",
+        PASSWORDS.replace("[[access", "blocks = \"blocks.toml\"\n[[access"),
+    );
+    let broker = Broker::start(folder, &config, OWN);
+    broker.add_user("alice", "secret");
+    let ca = authority.path("ca.pem");
+    let doors: [(&str, Vec<&str>); 5] = [
+        ("127.0.0.1", vec![]),
+        ("127.0.0.1", vec!["--cafile", &ca]),
+        ("127.0.0.1", vec!["--ws", "/mqtt"]),
+        ("127.0.0.1", vec!["--ws", "/mqtt", "--cafile", &ca]),
+        (&socket, vec![]),
+    ];
+    for (door, (host, arguments)) in doors.iter().enumerate() {
+        let publish = |id: &str, password: &str, topic: &str, lines: &str| {
+            let mut command = paho("pub", broker.port(door.min(3)))?;
+            command.args(["-h", host, "-V", "mqttv5", "-u", "alice", "-P", password, "-i", id]);
+            command.args(["-t", topic, "-q", "1", "-l"]).args(arguments);
+            Some(broker.run_with("client", &mut command, lines))
+        };
+        let Some(mut good) = publish("good", "secret", "alice/x", "1\n") else { return };
+        good.wait_for_success();
+        let say = |id, password, topic, lines, expected: &str| {
+            let mut client = publish(id, password, topic, lines).expect("found before");
+            client.wait_for(expected, |line| line.contains(expected).then_some(()));
+        };
+        say("wrong", "guess", "alice/x", "1\n", "Bad user name or password");
+        say("blocked", "secret", "alice/x", "1\n", "Banned");
+        say("denied", "secret", "bob/x", "1\n", "Published (mid: 1): 135");
+        say("quick", "secret", "alice/x", "1\n2\n", "Published (mid: 2): 151");
+    }
+}
+
 /// What a program says when it is given this.
 fn pipe(command: &[&str], input: &[u8]) -> String {
     use std::{io::Write as _, process::Stdio};

@@ -81,6 +81,11 @@ impl Broker {
         Process::start(name, command.current_dir(self.folder.path()), "")
     }
 
+    /// Starts a program that is given this to read.
+    pub(crate) fn run_with(&self, name: &str, command: &mut Command, input: &str) -> Process {
+        Process::start(name, command.current_dir(self.folder.path()), input)
+    }
+
     /// Starts a server whose configuration file is the last argument, and waits until it listens.
     pub(crate) fn serve(&self, name: &str, port: u16, config: &str, command: &[&str]) -> Process {
         let file = self.path(&format!("{name}.conf"));
