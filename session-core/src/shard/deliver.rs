@@ -117,7 +117,7 @@ impl Shard {
             let sending = Sending::first(of, &target, QoS::AtMostOnce, None);
             if let Some(frame) = frame_if_deliverable(conn, sending, cx.now) {
                 let (id, is_beyond) = (conn.id, conn.charge(frame.len()));
-                let waits = conn.meter_out(cx.now, frame.len());
+                let waits = conn.meter_out(cx.now, &frame);
                 self.send_charged(cx, id, frame, is_beyond);
                 self.rearm_if(cx, id, waits);
             }
@@ -333,7 +333,7 @@ impl Shard {
         let sending = Sending::of(queued, Some(packet_id), false);
         let frame = publish_frame(conn, sending, sending.left_s(cx.now).unwrap_or(0));
         let is_beyond = conn.charge(frame.len());
-        let waits = conn.meter_out(cx.now, frame.len());
+        let waits = conn.meter_out(cx.now, &frame);
         let conn = conn.id;
         self.begin_next(cx, id, packet_id);
         self.send_charged(cx, conn, frame, is_beyond);
@@ -366,7 +366,7 @@ impl Shard {
         let Some(queued) = session.pop_qos0() else { return false };
         let sending = Sending::of(&queued, None, false);
         let frame = frame_if_deliverable(conn, sending, cx.now);
-        let waits = frame.as_ref().is_some_and(|frame| conn.meter_out(cx.now, frame.len()));
+        let waits = frame.as_ref().is_some_and(|frame| conn.meter_out(cx.now, frame));
         let conn = conn.id;
         session.traffic.rest(&mut self.spares.0);
         if let Some(frame) = frame {
@@ -380,7 +380,7 @@ impl Shard {
         let Some(session) = self.sessions.get(id) else { return };
         let Some(conn) = session.conn.and_then(|conn| self.conns.get_mut(conn)) else { return };
         let frame = publish_frame(conn, sending, sending.left_s(cx.now).unwrap_or(0));
-        let waits = conn.meter_out(cx.now, frame.len());
+        let waits = conn.meter_out(cx.now, &frame);
         let conn = conn.id;
         self.send(cx, conn, frame);
         self.rearm_if(cx, conn, waits);

@@ -2,7 +2,7 @@
 
 use alloc::{boxed::Box, sync::Arc};
 
-use codec::ReasonCode;
+use codec::{Frame, ReasonCode};
 
 use super::{
     Cx, Shard,
@@ -78,10 +78,10 @@ impl Conn {
         }
     }
 
-    /// A PUBLISH of so many bytes was sent; whether the next one has to wait.
+    /// A PUBLISH is being sent; whether the next one has to wait.
     #[inline]
-    pub(super) fn meter_out(&mut self, now: Time, bytes: usize) -> bool {
-        self.limited && self.count_out(now, bytes)
+    pub(super) fn meter_out(&mut self, now: Time, frame: &Frame) -> bool {
+        self.limited && self.count_out(now, frame.len())
     }
 
     fn count_out(&mut self, now: Time, bytes: usize) -> bool {
