@@ -284,8 +284,12 @@ fn record(rest: &mut Unstructured<'_>, names: &[SessionId], place: Place) -> Res
         16 => Record::Delivered { message: named(rest)? },
         17 => Record::Numbered { epoch: rest.int_in_range(0..=1)?, last: number(rest)? },
         18 => {
-            let retained =
-                Retained { message: message(rest, b"r")?, qos: qos(rest)?, at: time(rest)? };
+            let retained = Retained {
+                message: message(rest, b"r")?,
+                qos: qos(rest)?,
+                at: time(rest)?,
+                by: None,
+            };
             Record::Retained { retained: Box::new(retained) }
         }
         19 => Record::RetainedRemoved { topic: rest.choose(&TOPICS)?.as_bytes().into() },
@@ -356,6 +360,7 @@ fn publication(rest: &mut Unstructured<'_>, publisher: SessionId) -> Result<Publ
         retain: rest.arbitrary()?,
         at: time(rest)?,
         publisher: Some(SessionRef { shard: ShardId(0), session: publisher }),
+        by: None,
         origin: ShardId(0),
         flight: Flight::Unwatched,
     })

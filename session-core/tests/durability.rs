@@ -336,6 +336,7 @@ fn names_that_were_dealt_to_two_shards_are_kept_apart() {
             retain: false,
             at: Time(0),
             publisher: Some(publisher),
+            by: None,
             origin: ShardId(0),
             flight: Flight::Unwatched,
         };

@@ -483,6 +483,34 @@ fn retained_messages_are_judged_by_whom_they_go_to() {
     assert_eq!(world.packet(2, subscribe(&["#"])), ["2 SubAck [GrantedQoS1]", "2 PUBLISH a"]);
 }
 
+/// CVE-2018-12546: a retained message was delivered after its publisher had lost the right to it.
+#[test]
+fn a_retained_message_goes_to_nobody_while_its_publisher_may_not_publish_it() {
+    let mut world = World::new(|_| {});
+    world.connect(1, v5("writer"));
+    for topic in ["a", "b"] {
+        world.packet(1, retained(topic));
+    }
+    world.input(Input::Closed { conn: conn(1) });
+    let reading = || rule(true, Actions::of(&[Action::Subscribe, Action::Receive]), "#");
+    let look = |world: &mut World, slot| {
+        world.connect(slot, v5(&format!("reader-{slot}")));
+        world.packet(slot, subscribe(&["#"]))
+    };
+    let granted = |slot: u32| format!("{slot} SubAck [GrantedQoS1]");
+    world.rights_change(Grants::Rules(vec![reading(), rule(true, Actions::ALL, "a")].into()));
+    assert_eq!(look(&mut world, 2), [granted(2), "2 PUBLISH a".into()]);
+    // A block may end: nothing is lost.
+    world.rights_change(Grants::All);
+    assert_eq!(look(&mut world, 3), [granted(3), "3 PUBLISH a".into(), "3 PUBLISH b".into()]);
+    // No answer is a no.
+    world.is_silent = true;
+    world.rights_change(Grants::All);
+    world.wait(10_000);
+    world.is_silent = false;
+    assert_eq!(look(&mut world, 4), [granted(4)]);
+}
+
 #[test]
 fn credentials_never_appear_in_debug_output() {
     let properties = [

@@ -80,10 +80,16 @@ impl Read for Wire {
         let count = buffer.len().min(self.early.len());
         buffer[..count].copy_from_slice(&self.early[..count]);
         self.early.drain(..count);
-        if self.early.is_empty() {
-            self.early = Vec::new();
+        if !self.early.is_empty() {
+            return Ok(count);
         }
-        Ok(count)
+        self.early = Vec::new();
+        // A short read says that the socket is empty, so it has to be looked into. If it has failed, the kernel has
+        // said so, and the next read finds out.
+        match self.stream.read(&mut buffer[count..]) {
+            Ok(more) => Ok(count + more),
+            Err(_) => Ok(count),
+        }
     }
 }
 
@@ -367,4 +373,28 @@ fn is_full(error: &io::Error) -> bool {
 /// A peer that breaks a rule below MQTT.
 fn failed(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream as Pair;
+
+    use super::*;
+
+    /// The kernel tells of bytes once: a short read has to mean that there are no more.
+    #[test]
+    fn a_read_of_early_bytes_looks_into_the_socket_too() {
+        let (mut peer, ours) = Pair::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let stream = Stream::Unix(mio::net::UnixStream::from_std(ours));
+        let mut wire = Wire { early: b"early".to_vec(), stream };
+        peer.write_all(b"late").unwrap();
+        let mut buffer = [0; 16];
+        assert_eq!(wire.read(&mut buffer[..3]).unwrap(), 3);
+        assert_eq!(wire.read(&mut buffer[3..]).unwrap(), 6);
+        assert_eq!(&buffer[..9], b"earlylate");
+        assert_eq!(wire.read(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        wire.early = b"x".to_vec();
+        assert_eq!(wire.read(&mut buffer).unwrap(), 1);
+    }
 }

@@ -277,7 +277,7 @@ pub(crate) fn decode_publication(origin: ShardId, bytes: &[u8]) -> Option<Public
     };
     let message = Message::from_bytes(rest.rest())?;
     let (qos, retain, flight) = (qos(flags)?, flags & RETAIN > 0, Flight::Unwatched);
-    Some(Publication { message, qos, retain, at, publisher, origin, flight })
+    Some(Publication { message, qos, retain, at, publisher, by: None, origin, flight })
 }
 
 pub(crate) fn encode_retained(of: &Retained) -> Vec<u8> {
@@ -292,7 +292,7 @@ pub(crate) fn decode_retained(bytes: &[u8]) -> Option<Retained> {
     let mut rest = Reader(bytes);
     let (flags, at) = (rest.u8()?, Time(rest.u64()?));
     let message = Message::from_bytes(rest.rest())?;
-    Some(Retained { message, qos: qos(flags)?, at })
+    Some(Retained { message, qos: qos(flags)?, at, by: None })
 }
 
 #[cfg(test)]
@@ -325,6 +325,7 @@ mod tests {
             retain: false,
             at: Time(78),
             publisher,
+            by: None,
             origin: ShardId(3),
             flight: Flight::Unwatched,
         }
@@ -359,7 +360,7 @@ mod tests {
         for due in [None, Some(Time(9))] {
             assert_eq!(decode_will(&encode_will(&will, due)), Some((will.clone(), due)));
         }
-        let retained = Retained { message: message(), qos: QoS::AtMostOnce, at: Time(1) };
+        let retained = Retained { message: message(), qos: QoS::AtMostOnce, at: Time(1), by: None };
         assert_eq!(decode_retained(&encode_retained(&retained)), Some(retained));
         let session = SessionId::new(7, 8);
         let identity = Identity { shard: ShardId(6), session, client_id: "c".into() };

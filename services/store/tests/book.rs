@@ -44,7 +44,8 @@ fn place_of(number: u64) -> Place {
 }
 
 fn retained(topic: &str) -> Record {
-    let retained = Retained { message: message(topic), qos: QoS::AtLeastOnce, at: Time(7) };
+    let retained =
+        Retained { message: message(topic), qos: QoS::AtLeastOnce, at: Time(7), by: None };
     Record::Retained { retained: Box::new(retained) }
 }
 

@@ -41,7 +41,7 @@ fn next(news: &Receiver<News>) -> News {
 
 fn retained(topic: &str) -> Record {
     let message = Message::new(topic, &Properties::new(), &[b'x'; 100]).expect("short");
-    let retained = Retained { message, qos: QoS::AtLeastOnce, at: Time(7) };
+    let retained = Retained { message, qos: QoS::AtLeastOnce, at: Time(7), by: None };
     Record::Retained { retained: Box::new(retained) }
 }
 

@@ -8,9 +8,10 @@ use codec::{Auth, Frame, Packet, PacketType, Property, ReasonCode};
 use super::{
     Cx, Shard,
     conn::{Pending, Phase, Reauth, paused},
+    msg::Retained,
     timer::Timer,
 };
-use crate::{Action, Answer, ConnId, Effect, Event, Exchange, Request, Ticket};
+use crate::{Action, Answer, ConnId, Effect, Event, Exchange, Grants, Request, Subject, Ticket};
 
 /// Clients that are asked about again in one call.
 const JUDGED_PER_CALL: u32 = 1_000;
@@ -30,6 +31,9 @@ impl Shard {
     }
 
     pub(super) fn on_answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, answer: Answer) {
+        if let Some(publisher) = self.publisher_tickets.remove(&ticket) {
+            return self.on_publisher_judged(publisher, answer);
+        }
         let Some(id) = self.tickets.remove(&ticket) else { return };
         let Some(conn) = self.conns.get_mut(id) else { return };
         let (reauth, judged) = (conn.rare().reauth, conn.rare().judged);
@@ -166,7 +170,11 @@ impl Shard {
     /// Rights may have changed: whoever has any is asked about again, as far as one call goes.
     pub(super) fn judge_waiting(&mut self, cx: &mut Cx<'_>) {
         for _ in 0..JUDGED_PER_CALL {
-            let Some(id) = self.to_judge.pop() else { return };
+            let Some(id) = self.to_judge.pop() else {
+                let Some(subject) = self.publishers_to_judge.pop() else { return };
+                self.judge_publisher(cx, subject);
+                continue;
+            };
             let Some(conn) = self.conns.get(id) else { continue };
             let Some(subject) = conn.rare().subject.clone() else { continue };
             let ticket = self.ask(cx, id, Request::Judge { subject });
@@ -174,6 +182,48 @@ impl Shard {
                 conn.edit_rare(|rare| rare.judged = Some(ticket));
             }
         }
+    }
+
+    /// Whether somebody is still to be asked about.
+    pub(super) const fn has_to_judge(&self) -> bool {
+        !self.to_judge.is_empty() || !self.publishers_to_judge.is_empty()
+    }
+
+    /// Asks whether what somebody has published, and is retained, may still be there.
+    fn judge_publisher(&mut self, cx: &mut Cx<'_>, subject: Arc<Subject>) {
+        self.last_ticket = self.last_ticket.wrapping_add(1);
+        let ticket = Ticket(self.last_ticket);
+        let publisher = (subject.client_id.clone(), subject.user.clone());
+        self.publisher_tickets.insert(ticket, publisher);
+        let deadline = cx.now.plus_ms(self.config.limits.ask_timeout_ms);
+        self.timers.insert((deadline, Timer::Answer(ticket)));
+        let request = Box::new(Request::Judge { subject });
+        self.emit(cx, Effect::Ask { ticket, request });
+    }
+
+    /// What is retained of a publisher who may not publish it any more stays, and goes to nobody: rights may come
+    /// back, as when a block ends.
+    fn on_publisher_judged(&mut self, publisher: (Box<str>, Option<Box<str>>), answer: Answer) {
+        let grants = match answer {
+            Answer::Accept { principal, .. } => principal.grants,
+            Answer::Continue { .. } | Answer::Refuse { .. } => Grants::none(),
+        };
+        match grants {
+            Grants::All => drop(self.publishers.remove(&publisher)),
+            grants => drop(self.publishers.insert(publisher, grants)),
+        }
+    }
+
+    /// Whether the publisher of a retained message may still publish it, as far as it is known.
+    pub(super) fn is_still_allowed(&self, retained: &Retained) -> bool {
+        if self.publishers.is_empty() {
+            return true;
+        }
+        let Some(by) = &retained.by else { return true };
+        let publisher = (by.client_id.clone(), by.user.clone());
+        self.publishers.get(&publisher).is_none_or(|grants| {
+            grants.may_publish(retained.message.topic_str(), retained.qos, true)
+        })
     }
 
     /// What a client may do now. Its proof is as old as before, so that it lapses when it would have.

@@ -151,6 +151,7 @@ impl Shard {
             //= [U5-3.1.3.2.4-a] its expiry counts from here.
             at: cx.now,
             publisher: Some(SessionRef { shard: self.config.id, session: id }),
+            by: None,
             origin: self.config.id,
             flight: Flight::Unwatched,
         };
@@ -205,6 +206,7 @@ impl Shard {
             retain: share.retain,
             at: queued.at,
             publisher: None,
+            by: None,
             origin: self.config.id,
             flight: Flight::Unwatched,
         };

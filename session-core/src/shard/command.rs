@@ -1,6 +1,6 @@
 //! Wishes of administrators, and the talk between shards that keeps them in step.
 
-use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
 
 use codec::ReasonCode;
 
@@ -33,6 +33,7 @@ impl Shard {
                     retain,
                     at: cx.now,
                     publisher: None,
+                    by: None,
                     origin: self.config.id,
                     flight: Flight::Unwatched,
                 };
@@ -47,6 +48,13 @@ impl Shard {
     fn judge_all(&mut self) -> Reply {
         let known = self.conns.iter().filter(|conn| conn.rare().subject.is_some());
         self.to_judge = known.map(|conn| conn.id).collect();
+        let mut publishers = BTreeMap::new();
+        self.retained.each(|retained| {
+            if let Some(by) = &retained.by {
+                publishers.insert((by.client_id.clone(), by.user.clone()), by.clone());
+            }
+        });
+        self.publishers_to_judge = publishers.into_values().collect();
         Reply::Done
     }
 

@@ -31,6 +31,7 @@ mod tree;
 use alloc::{
     boxed::Box,
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     vec::Vec,
 };
 
@@ -62,11 +63,11 @@ use self::{
     traffic::Spares,
     tree::Tree,
 };
-use crate::rate::Meter;
 use crate::{Cause, CommitSeq, ConnId, Effect, Effects, Input, ShardConfig, ShardId, Ticket, Time};
+use crate::{Grants, Subject, rate::Meter};
 
 const _: () = assert!(
-    Tree::<Subscribers>::NODE_BYTES <= 48 && Tree::<Retained>::NODE_BYTES <= 56,
+    Tree::<Subscribers>::NODE_BYTES <= 48 && Tree::<Retained>::NODE_BYTES <= 64,
     "a session's filter and a retained message's topic have two nodes to themselves"
 );
 
@@ -88,6 +89,9 @@ struct Link {
     /// It said all its subscriptions.
     announced: bool,
 }
+
+/// Who has published something: Client Identifier and proved name.
+type Publisher = (Box<str>, Option<Box<str>>);
 
 /// A part of the broker: some sessions and some topics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -127,6 +131,12 @@ pub struct Shard {
     all_in: Option<Meter>,
     /// Clients that are still to be asked about, since rights have changed.
     to_judge: Vec<ConnId>,
+    /// And those on whose rights retained messages rest.
+    publishers_to_judge: Vec<Arc<Subject>>,
+    /// The questions about them.
+    publisher_tickets: BTreeMap<Ticket, Publisher>,
+    /// What those may publish who may not publish everything, since rights have last changed.
+    publishers: BTreeMap<Publisher, Grants>,
     /// The number of the last SUBSCRIBE or UNSUBSCRIBE that waits or waited for topics' owners.
     last_request: u32,
     last_assigned: u64,
@@ -176,6 +186,9 @@ impl Shard {
             last_ticket: 0,
             all_in,
             to_judge: Vec::new(),
+            publishers_to_judge: Vec::new(),
+            publisher_tickets: BTreeMap::new(),
+            publishers: BTreeMap::new(),
             last_request: 0,
             last_assigned: 0,
             stopping: false,
@@ -228,7 +241,7 @@ impl Shard {
 
     /// When to call with [`Input::Tick`] at the latest; at or before `now` if work is left over.
     pub fn next_timeout(&self) -> Option<Time> {
-        if !self.jobs.is_empty() || !self.to_judge.is_empty() || self.can_route_waiting() {
+        if !self.jobs.is_empty() || self.has_to_judge() || self.can_route_waiting() {
             return Some(Time(0));
         }
         let timer = self.timers.first().map(|(time, _)| time);
@@ -292,7 +305,7 @@ impl Shard {
         if !self.link_waiters.is_empty() {
             self.release_waiters(cx);
         }
-        if !self.to_judge.is_empty() {
+        if self.has_to_judge() {
             self.judge_waiting(cx);
         }
     }

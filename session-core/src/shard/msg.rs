@@ -5,7 +5,7 @@ use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use codec::{Message, QoS, ReasonCode, SubscriptionOptions};
 
 use super::{session::Ids, table::SessionId};
-use crate::{ConnId, ShardId, Time};
+use crate::{ConnId, ShardId, Subject, Time};
 
 /// A session anywhere in the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +65,8 @@ pub struct Publication {
     pub at: Time,
     /// The publishing session, for No Local `[MQTT-3.8.3-3]`.
     pub publisher: Option<SessionRef>,
+    /// Whose right it rests on; only of messages that are to be retained, and not known after a restart.
+    pub by: Option<Arc<Subject>>,
     /// The shard that waits.
     pub origin: ShardId,
     /// Who waits there.
@@ -143,6 +145,8 @@ pub struct Retained {
     pub qos: QoS,
     /// When the broker got it; its expiry counts from here.
     pub at: Time,
+    /// Whose right it rests on; not known after a restart.
+    pub by: Option<Arc<Subject>>,
 }
 
 impl Retained {

@@ -1,6 +1,6 @@
 //! The sessions' half: messages that come from clients.
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, sync::Arc};
 
 use codec::{AckKind, PacketId, ProtocolVersion, Publish, QoS, ReasonCode};
 
@@ -12,7 +12,7 @@ use super::{
     session::Waiting,
     table::SessionId,
 };
-use crate::{Action, ConnId, DeniedPublish, Grants};
+use crate::{Action, ConnId, DeniedPublish, Grants, Subject};
 
 impl Shard {
     pub(super) fn on_publish(
@@ -38,6 +38,7 @@ impl Shard {
             retain: publish.retain,
             at: cx.now,
             publisher: Some(SessionRef { shard: self.config.id, session }),
+            by: if publish.retain { self.subject_of(id) } else { None },
             origin: self.config.id,
             flight: Flight::Unwatched,
             message: publish.message,
@@ -50,6 +51,11 @@ impl Shard {
             }
             Some(packet_id) => self.hold_qos2(cx, id, session, packet_id, publication),
         }
+    }
+
+    /// What the rights of a client are judged by, if it is known.
+    fn subject_of(&self, id: ConnId) -> Option<Arc<Subject>> {
+        self.conns.get(id)?.rare().subject.clone()
     }
 
     /// Puts the topic of a Topic Alias in its place, or learns the alias.

@@ -426,6 +426,7 @@ impl Shard {
             message: publication.message.clone(),
             qos: publication.qos,
             at: publication.at,
+            by: publication.by.clone(),
         };
         if self.config.durable {
             self.log(cx, Record::Retained { retained: Box::new(retained.clone()) });
@@ -461,7 +462,9 @@ impl Shard {
     pub(super) fn retained_for(&self, cx: &Cx<'_>, filter: &[u8]) -> Vec<Retained> {
         let mut found = Vec::new();
         self.retained.matched_by(filter, |retained| {
-            if expiry_left_s(&retained.message, retained.at, cx.now).is_some() {
+            if expiry_left_s(&retained.message, retained.at, cx.now).is_some()
+                && self.is_still_allowed(retained)
+            {
                 found.push(retained.clone());
             }
         });
