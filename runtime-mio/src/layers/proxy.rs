@@ -223,4 +223,28 @@ mod tests {
             assert_eq!(parse(bytes), Ok(None), "{bytes:?}");
         }
     }
+
+    #[test]
+    fn no_bytes_are_a_mistake_of_the_parser() {
+        let mut state = 1_u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            u8::try_from(state >> 56).unwrap()
+        };
+        let whole = v2(1, 0x11, &V4, &[tlv(2, b"name"), ssl(7, 0, b"alice")].concat());
+        for _ in 0..20_000 {
+            let mut bytes = match random() % 3 {
+                0 => b"PROXY TCP4 192.0.2.1 10.0.0.1 4660 1883\r\n".to_vec(),
+                _ => whole.clone(),
+            };
+            for _ in 0..random() % 4 {
+                let at = usize::from(random()) % bytes.len();
+                bytes[at] = random();
+            }
+            bytes.truncate(usize::from(random()));
+            if let Ok(Some((_, length))) = parse(&bytes) {
+                assert!(length <= bytes.len());
+            }
+        }
+    }
 }

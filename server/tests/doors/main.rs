@@ -9,11 +9,13 @@ mod certificates;
 #[path = "../clients/process.rs"]
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod process;
+mod raw;
 mod setup;
 
 use std::{fs, os::unix::fs::symlink};
 
 use certificates::{Authority, Files};
+use codec::ReasonCode;
 use setup::{Broker, free_port, has, mosquitto, paho};
 
 /// Everybody may do everything below its own name.
@@ -326,22 +328,7 @@ fn a_token_of_openssl_lets_mosquitto_in_until_it_lapses() {
     let config = "[[listener]]\nurl = \"tcp://127.0.0.1:0\"\n[access]\nrules = \"rules.toml\"\n[[access.provider]]\n\
                   kind = \"jwt\"\nalgorithms = [\"HS256\"]\nkey_file = \"secret\"\nleeway_s = 0\n";
     let broker = Broker::start(folder, config, OWN);
-    let base64 = |bytes: &[u8]| {
-        pipe(&["openssl", "base64", "-A"], bytes)
-            .replace('+', "-")
-            .replace('/', "_")
-            .replace('=', "")
-    };
-    let token = |lasts_s: u64| {
-        let now =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-        let claims = format!("{{\"sub\":\"alice\",\"exp\":{}}}", now + lasts_s);
-        let signed = format!("{}.{}", base64(b"{\"alg\":\"HS256\"}"), base64(claims.as_bytes()));
-        let hex = pipe(&["openssl", "dgst", "-sha256", "-hmac", secret, "-r"], signed.as_bytes());
-        let bytes: Vec<u8> =
-            (0..32).map(|at| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).unwrap()).collect();
-        format!("{signed}.{}", base64(&bytes))
-    };
+    let token = |lasts_s| token(secret, lasts_s);
     let client = |verb: &str, token: &str| {
         let mut command = mosquitto(verb, broker.port(0));
         command.args(["-V", "mqttv5", "-u", "whatever", "-P", token]);
@@ -356,6 +343,41 @@ fn a_token_of_openssl_lets_mosquitto_in_until_it_lapses() {
     let mut lapsing = broker.run("lapsing", client("sub", &token(2)).args(["-t", "alice/#", "-d"]));
     lapsing.wait_for("SUBACK", |line| line.contains("Subscribed").then_some(()));
     broker.wait_for_line(&["disconnected", "0x87"]);
+}
+
+/// A token that openssl has signed.
+fn token(secret: &str, lasts_s: u64) -> String {
+    let base64 = |bytes: &[u8]| {
+        pipe(&["openssl", "base64", "-A"], bytes)
+            .replace('+', "-")
+            .replace('/', "_")
+            .replace('=', "")
+    };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let claims = format!("{{\"sub\":\"alice\",\"exp\":{}}}", now + lasts_s);
+    let signed = format!("{}.{}", base64(b"{\"alg\":\"HS256\"}"), base64(claims.as_bytes()));
+    let hex = pipe(&["openssl", "dgst", "-sha256", "-hmac", secret, "-r"], signed.as_bytes());
+    let byte = |at: usize| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).unwrap();
+    let bytes: Vec<u8> = (0..32).map(byte).collect();
+    format!("{signed}.{}", base64(&bytes))
+}
+
+/// No client program speaks AUTH, so that this one is ours.
+#[test]
+fn a_token_is_renewed_within_the_session() {
+    if !has(&["openssl"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let secret = "a secret of at least 32 bytes, as it has to be";
+    fs::write(folder.path().join("secret"), secret).unwrap();
+    let config = "[[listener]]\nurl = \"tcp://127.0.0.1:0\"\n[access]\nrules = \"rules.toml\"\n[[access.provider]]\n\
+                  kind = \"jwt\"\nalgorithms = [\"HS256\"]\nkey_file = \"secret\"\n";
+    let broker = Broker::start(folder, config, OWN);
+    let mut client = raw::Client::connect(broker.port(0), "JWT", &token(secret, 60));
+    assert_eq!(client.authenticate(&token(secret, 600)), raw::Said::Auth(ReasonCode::Success));
+    let forged = token("another secret, of at least 32 bytes, as it has to be", 600);
+    assert_eq!(client.authenticate(&forged), raw::Said::Goodbye(ReasonCode::NotAuthorized));
 }
 
 /// No kind of listener has another way in: what one refuses, all refuse.
