@@ -377,6 +377,53 @@ fn client_certificates_are_verified() {
     assert!(is_turned_away(with(&broker, Some(&mallory))), "one that is shown has to be good");
 }
 
+/// A client may send certificates that have nothing to do with its own: names in them prove nothing.
+#[test]
+fn only_what_was_verified_is_told_of_a_chain() {
+    let authority = Authority::new();
+    let alice = authority.issue("alice", &[], 7);
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "middle");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let key = KeyPair::generate().unwrap();
+    let middle = CertifiedIssuer::signed_by(params, key, &authority.issuer).unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "bob");
+    let bobs_key = KeyPair::generate().unwrap();
+    let bob = params.signed_by(&bobs_key, &middle).unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "admin");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let forged = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+
+    let setup = TlsSetup { client_certificates: ClientCertificates::Required, ..authority.setup() };
+    let broker = tls_broker(setup, 1);
+    let told = |chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>| {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.issuer.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .unwrap();
+        Client::new(tls(Arc::new(config), "localhost", broker.tcp())).connect("c").echo(b"x");
+        broker.last_origin().certificates
+    };
+    let alices = CertificateDer::from_pem_file(&alice.chain).unwrap();
+    let key = PrivateKeyDer::from_pem_file(&alice.key).unwrap();
+    let forged = forged.der().clone();
+    assert_eq!(told(vec![alices.clone(), forged.clone()], key), [alices.to_vec()]);
+    let key = PrivateKeyDer::from_pem_slice(bobs_key.serialize_pem().as_bytes()).unwrap();
+    let (bob, middle) = (bob.der().clone(), middle.der().clone());
+    assert_eq!(
+        told(vec![bob.clone(), forged, middle.clone()], key),
+        [bob.to_vec(), middle.to_vec()]
+    );
+}
+
 /// A certificate by the name that is asked for; the first one else.
 #[test]
 fn certificates_are_chosen_by_name() {

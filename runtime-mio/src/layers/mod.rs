@@ -11,13 +11,13 @@ use std::{
     sync::Arc,
 };
 
-use rustls::ServerConnection;
 use session_core::{Origin, Proxied, Transport};
 
 use crate::socket::Stream;
 use proxy::{Header, HeaderReader};
 use websocket::WebSocket;
 
+use tls::Tls;
 pub use tls::{CertificateFiles, ClientCertificates, TlsDoor, TlsError, TlsSetup};
 pub use websocket::WebSocketSetup;
 
@@ -58,7 +58,7 @@ pub(crate) struct Layered {
     proxy: Option<HeaderReader>,
     /// What the proxy has told.
     header: Option<Box<Header>>,
-    tls: Option<Box<ServerConnection>>,
+    tls: Option<Box<Tls>>,
     websocket: Option<Box<WebSocket>>,
     /// MQTT bytes that were taken out of frames and not read yet.
     mqtt: Vec<u8>,
@@ -153,9 +153,9 @@ impl Layered {
             (Some(_), Some(_)) => Transport::WebSocketTls,
         };
         if let Some(tls) = &self.tls {
-            let chain = tls.peer_certificates().unwrap_or_default();
+            let chain = tls.verified_chain();
             origin.certificates = chain.iter().map(|der| der.to_vec().into()).collect();
-            origin.server_name = tls.server_name().map(Into::into);
+            origin.server_name = tls.connection.server_name().map(Into::into);
         }
         if let Some(header) = &self.header {
             let Header { common_name, authority, tls, .. } = (**header).clone();
@@ -176,7 +176,7 @@ impl Layered {
                 }
             }
         }
-        while self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
+        while self.tls.as_ref().is_some_and(|tls| tls.connection.is_handshaking()) {
             if !self.read_tls()? {
                 self.flush()?;
                 return Ok(Shaken::Waiting);
@@ -256,7 +256,7 @@ impl Layered {
         let mut filled = 0;
         loop {
             let Some(tls) = &mut self.tls else { return Ok(filled) };
-            match tls.reader().read(&mut buffer[filled..]) {
+            match tls.connection.reader().read(&mut buffer[filled..]) {
                 // The peer has said that no more comes.
                 Ok(0) => return Ok(filled),
                 Ok(count) => filled += count,
@@ -280,7 +280,7 @@ impl Layered {
 
     /// Takes records from the wire; false if nothing was there.
     fn read_tls(&mut self) -> io::Result<bool> {
-        let Some(tls) = &mut self.tls else { return Ok(false) };
+        let Some(Tls { connection: tls, .. }) = self.tls.as_deref_mut() else { return Ok(false) };
         match tls.read_tls(&mut self.wire) {
             Ok(0) if tls.is_handshaking() => Err(io::ErrorKind::UnexpectedEof.into()),
             // The reader says how it ended.
@@ -312,7 +312,7 @@ impl Layered {
                 websocket.send(taken, &mut self.frames);
                 taken.len()
             }
-            (None, Some(tls)) => tls.writer().write(bytes)?,
+            (None, Some(tls)) => tls.connection.writer().write(bytes)?,
             (None, None) => return self.wire.stream.write(bytes),
         };
         self.flush()?;
@@ -320,7 +320,7 @@ impl Layered {
     }
 
     pub(crate) fn wants_flush(&self) -> bool {
-        !self.frames.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+        !self.frames.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.connection.wants_write())
     }
 
     /// Gives the kernel as much as it takes. That it takes no more is no error.
@@ -328,7 +328,7 @@ impl Layered {
         loop {
             if !self.frames.is_empty() {
                 let taken = match &mut self.tls {
-                    Some(tls) => tls.writer().write(&self.frames),
+                    Some(tls) => tls.connection.writer().write(&self.frames),
                     None => self.wire.stream.write(&self.frames),
                 };
                 match taken {
@@ -340,10 +340,10 @@ impl Layered {
                     self.frames = Vec::new();
                 }
             }
-            let Some(tls) = self.tls.as_mut().filter(|tls| tls.wants_write()) else {
+            let Some(tls) = self.tls.as_mut().filter(|tls| tls.connection.wants_write()) else {
                 return Ok(());
             };
-            match tls.write_tls(&mut self.wire.stream) {
+            match tls.connection.write_tls(&mut self.wire.stream) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_full(&error) => return Ok(()),
@@ -359,7 +359,7 @@ impl Layered {
             self.flush()?;
         }
         if let Some(tls) = &mut self.tls {
-            tls.send_close_notify();
+            tls.connection.send_close_notify();
             self.flush()?;
         }
         Ok(())

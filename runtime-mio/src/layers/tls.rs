@@ -14,7 +14,8 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use rustls_pki_types::{
-    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, pem::PemObject,
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
+    pem::PemObject,
 };
 
 /// Sessions that clients may resume without a full handshake, for each listener.
@@ -84,7 +85,15 @@ impl std::error::Error for TlsError {}
 #[derive(Clone)]
 pub struct TlsDoor {
     setup: Arc<TlsSetup>,
-    config: Arc<RwLock<Arc<ServerConfig>>>,
+    loaded: Arc<RwLock<Loaded>>,
+}
+
+/// What the files hold.
+#[derive(Clone)]
+struct Loaded {
+    config: Arc<ServerConfig>,
+    /// Whom client certificates are verified by; absent if none is asked for.
+    authorities: Option<Arc<RootCertStore>>,
 }
 
 impl fmt::Debug for TlsDoor {
@@ -99,8 +108,8 @@ impl TlsDoor {
     /// # Errors
     /// One cannot be read, or does not hold what it should.
     pub fn load(setup: TlsSetup) -> Result<Self, TlsError> {
-        let config = Arc::new(RwLock::new(Arc::new(server_config(&setup)?)));
-        Ok(Self { setup: Arc::new(setup), config })
+        let loaded = Arc::new(RwLock::new(load(&setup)?));
+        Ok(Self { setup: Arc::new(setup), loaded })
     }
 
     /// Reads all files again, for connections that begin from now on. Those that are there stay as they are.
@@ -108,8 +117,8 @@ impl TlsDoor {
     /// # Errors
     /// As [`TlsDoor::load`]; then everything is as it was.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let config = Arc::new(server_config(&self.setup)?);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        let loaded = load(&self.setup)?;
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(())
     }
 
@@ -119,22 +128,75 @@ impl TlsDoor {
     }
 
     /// A connection that begins.
-    pub(crate) fn connection(&self) -> Result<ServerConnection, rustls::Error> {
-        let config = Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner));
-        ServerConnection::new(config)
+    pub(crate) fn connection(&self) -> Result<Tls, rustls::Error> {
+        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Loaded { config, authorities } = loaded;
+        Ok(Tls { connection: ServerConnection::new(config)?, authorities })
     }
 }
 
-fn server_config(setup: &TlsSetup) -> Result<ServerConfig, TlsError> {
+/// TLS of one connection.
+pub(crate) struct Tls {
+    pub(super) connection: ServerConnection,
+    authorities: Option<Arc<RootCertStore>>,
+}
+
+impl Tls {
+    /// The client's certificate and those between it and its authority, as they were verified.
+    ///
+    /// A client may send more than that, and nobody looks at the rest: whatever name stands there proves nothing.
+    pub(super) fn verified_chain(&self) -> Vec<CertificateDer<'_>> {
+        let shown = self.connection.peer_certificates().unwrap_or_default();
+        let (Some(authorities), [own, others @ ..]) = (&self.authorities, shown) else {
+            return Vec::new();
+        };
+        let mut chain = vec![CertificateDer::from(own.as_ref())];
+        if others.is_empty() {
+            return chain;
+        }
+        // The handshake has verified that there is a way; this finds which.
+        let Ok(leaf) = webpki::EndEntityCert::try_from(own) else { return chain };
+        let way = leaf.verify_for_usage(
+            ring::default_provider().signature_verification_algorithms.all,
+            &authorities.roots,
+            others,
+            UnixTime::now(),
+            webpki::KeyUsage::client_auth(),
+            None,
+            None,
+        );
+        if let Ok(way) = way {
+            let between = way.intermediate_certificates().map(|one| one.der().to_vec());
+            chain.extend(between.map(CertificateDer::from));
+        }
+        chain
+    }
+}
+
+fn load(setup: &TlsSetup) -> Result<Loaded, TlsError> {
+    let authorities = match setup.client_certificates {
+        ClientCertificates::Off => None,
+        _ => Some(Arc::new(authorities(setup)?)),
+    };
+    let config = Arc::new(server_config(setup, authorities.as_ref())?);
+    Ok(Loaded { config, authorities })
+}
+
+fn server_config(
+    setup: &TlsSetup,
+    authorities: Option<&Arc<RootCertStore>>,
+) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(provider(&setup.cipher_suites)?);
     let versions: &[_] = if setup.tls13_only { &[&TLS13] } else { &[&TLS13, &TLS12] };
     let resolver = Arc::new(ByName::load(setup, &provider)?);
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
         .map_err(|error| TlsError(format!("these cipher suites cannot be used: {error}")))?;
-    let builder = match setup.client_certificates {
-        ClientCertificates::Off => builder.with_no_client_auth(),
-        asked => builder.with_client_cert_verifier(verifier(setup, asked, provider)?),
+    let builder = match authorities {
+        None => builder.with_no_client_auth(),
+        Some(roots) => {
+            builder.with_client_cert_verifier(verifier(setup, Arc::clone(roots), provider)?)
+        }
     };
     let mut config = builder.with_cert_resolver(resolver);
     config.alpn_protocols.clone_from(&setup.alpn);
@@ -164,17 +226,21 @@ fn provider(suites: &[String]) -> Result<CryptoProvider, TlsError> {
     Ok(provider)
 }
 
-fn verifier(
-    setup: &TlsSetup,
-    asked: ClientCertificates,
-    provider: Arc<CryptoProvider>,
-) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
+fn authorities(setup: &TlsSetup) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for path in &setup.client_ca {
         for der in certificates(path)? {
             roots.add(der).map_err(|error| wrong(path, &format!("no authority: {error}")))?;
         }
     }
+    Ok(roots)
+}
+
+fn verifier(
+    setup: &TlsSetup,
+    roots: Arc<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
     let mut lists = Vec::new();
     for path in &setup.crl {
         let read = CertificateRevocationListDer::pem_file_iter(path);
@@ -185,10 +251,10 @@ fn verifier(
         }
         lists.extend(read);
     }
-    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider)
         .with_crls(lists)
         .allow_unknown_revocation_status();
-    if asked == ClientCertificates::Optional {
+    if setup.client_certificates == ClientCertificates::Optional {
         builder = builder.allow_unauthenticated();
     }
     builder.build().map_err(|error| TlsError(format!("client certificates: {error}")))
