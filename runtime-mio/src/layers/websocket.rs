@@ -240,4 +240,6 @@ impl WebSocket {
 }
 
 #[cfg(test)]
+mod autobahn;
+#[cfg(test)]
 mod tests;
