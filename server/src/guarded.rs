@@ -89,10 +89,24 @@ impl Guarded {
     /// Everything that is wrong, one line each.
     pub(crate) fn reload(&self, config: &AccessConfig, all: &Config) -> Result<(), Vec<String>> {
         self.access.replace(judges(self.clock.now(), config, all)?);
+        self.tell_workers();
+        Ok(())
+    }
+
+    /// Reads the file of blocks again. If anything is wrong, the blocks stay as they were.
+    ///
+    /// # Errors
+    /// Everything that is wrong, one line each.
+    pub(crate) fn reload_blocks(&self) -> Result<(), Vec<String>> {
+        self.access.reload_blocks()?;
+        self.tell_workers();
+        Ok(())
+    }
+
+    fn tell_workers(&self) {
         for inbox in &*self.inboxes.lock().unwrap_or_else(PoisonError::into_inner) {
             inbox.command(NO_REPLY, Box::new(Command::RightsChanged));
         }
-        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
     io::{self, IsTerminal, Write},
     num::NonZeroU16,
     process::{self, ExitCode},
+    sync::Arc,
     thread,
 };
 
@@ -135,6 +136,15 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
 fn watched(config: &Config, guarded: Option<Guarded>, tls: Vec<(String, TlsDoor)>) -> Vec<Watched> {
     let mut all = Vec::new();
     if let (Some(access), Some(guarded)) = (&config.access, guarded) {
+        let guarded = Arc::new(guarded);
+        if let Some(blocks) = &access.blocks {
+            let guarded = Arc::clone(&guarded);
+            all.push(Watched {
+                what: "the file of blocks".into(),
+                files: vec![blocks.clone()],
+                reload: Box::new(move || guarded.reload_blocks()),
+            });
+        }
         let config = config.clone();
         let files = guarded::files(access);
         let reload = move || match &config.access {

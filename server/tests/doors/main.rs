@@ -25,6 +25,10 @@ const X509: &str = "[access]\nrules = \"rules.toml\"\n[[access.provider]]\nkind 
 
 const PASSWORDS: &str = "[access]\nrules = \"rules.toml\"\n[[access.provider]]\nkind = \"password\"\nfile = \"passwords\"\n";
 
+fn with_blocks(access: &str) -> String {
+    access.replace("[[access", "blocks = \"blocks.toml\"\n[[access")
+}
+
 fn tls(files: &Files) -> String {
     format!("certificate = {:?}\nkey = {:?}\n", files.chain, files.key)
 }
@@ -238,8 +242,11 @@ fn rights_that_are_taken_away_end_at_once() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let broker =
-        Broker::start(folder, &format!("listen = [\"tcp://127.0.0.1:0\"]\n{PASSWORDS}"), OWN);
+    let broker = Broker::start(
+        folder,
+        &format!("listen = [\"tcp://127.0.0.1:0\"]\n{}", with_blocks(PASSWORDS)),
+        OWN,
+    );
     broker.add_user("alice", "secret");
     let client = |verb: &str, port| {
         let mut command = mosquitto(verb, port);
@@ -269,6 +276,19 @@ fn rights_that_are_taken_away_end_at_once() {
     reader.wait_for("only the second", |line| {
         line.starts_with("alice/").then(|| assert_eq!(line, "alice/b x"))
     });
+
+    // A block cuts off who is connected, and keeps it out; a broken file changes nothing.
+    broker.write("blocks.toml", "[[block]]\nuser = \"alice\"\nnote = \"test\"\n");
+    broker.wait_for_line(&["refused", "blocked", "test"]);
+    broker.wait_for_line(&["disconnected", "0x87"]);
+    broker.write("blocks.toml", "[[blok]]\n");
+    broker.wait_for_line(&["what was in force stays so", "blocks.toml:1"]);
+    assert!(!publish(&broker, "alice/b").success());
+    broker.write("blocks.toml", "");
+    broker.wait_for_line(&["the file of blocks changed and was read again"]);
+    let mut reader = client("sub", broker.port(0));
+    let mut reader = broker.run("reader", reader.args(["-t", "alice/b", "-d"]));
+    reader.wait_for("SUBACK", |line| line.contains("Subscribed").then_some(()));
 
     // Who is no user any more does not stay.
     broker.write("passwords", "");
@@ -393,7 +413,7 @@ fn every_door_has_the_same_rules() {
         "[[listener]]\nurl = \"tcp://127.0.0.1:0\"\n{limit}[[listener]]\nurl = \"tls://127.0.0.1:0\"\n{limit}{keys}\
          [[listener]]\nurl = \"ws://127.0.0.1:0\"\n{limit}[[listener]]\nurl = \"wss://127.0.0.1:0\"\n{limit}{keys}\
          [[listener]]\nurl = \"unix://{socket}\"\n{limit}{}",
-        PASSWORDS.replace("[[access", "blocks = \"blocks.toml\"\n[[access"),
+        with_blocks(PASSWORDS),
     );
     let broker = Broker::start(folder, &config, OWN);
     broker.add_user("alice", "secret");

@@ -244,6 +244,16 @@ impl Access {
         }
     }
 
+    /// Reads the file of blocks again, which somebody has changed. The core has to hear of it. Not on a worker.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, one line each; the blocks stay as they were.
+    pub fn reload_blocks(&self) -> Result<(), Vec<String>> {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _no_answer_meanwhile = self.judges.write().unwrap_or_else(PoisonError::into_inner);
+        self.records.reload()
+    }
+
     fn change(&self, now: Time, change: Change) -> Reply {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = {

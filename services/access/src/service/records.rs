@@ -75,6 +75,18 @@ impl Records {
         Ok(content.blocks.text(now))
     }
 
+    /// Reads the file of blocks again. If anything is wrong with it, the blocks stay as they were.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, one line each.
+    pub(super) fn reload(&self) -> Result<(), Vec<String>> {
+        if let Some(path) = &self.blocks_file {
+            let blocks = read_blocks(path)?;
+            self.content().blocks = blocks;
+        }
+        Ok(())
+    }
+
     /// Has blocks outlive the broker. It may take a moment.
     pub(super) fn keep(&self, text: &str) -> Reply {
         match self.blocks_file.as_deref().map(|path| write(path, text)) {
