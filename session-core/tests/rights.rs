@@ -284,6 +284,28 @@ fn a_will_that_may_not_be_published_any_more_is_not() {
 }
 
 #[test]
+fn a_will_that_waits_is_judged_when_it_is_published() {
+    for (allowed, expected) in [("last", vec!["1 PUBLISH last"]), ("other", vec![])] {
+        let mut world = World::new(|_| {});
+        world.connect(1, v5("reader"));
+        world.packet(1, subscribe(&["last"]));
+        let message = message("last");
+        let will = Will { qos: QoS::AtMostOnce, retain: true, delay_s: 5, message };
+        world.connect(2, Connect { will: Some(Box::new(will)), ..v5("mortal") });
+        world.input(Input::Closed { conn: conn(2) });
+        let reading = rule(true, Actions::of(&[Action::Subscribe, Action::Receive]), "#");
+        world.rights_change(Grants::Rules(
+            vec![reading.clone(), rule(true, Actions::ALL, allowed)].into(),
+        ));
+        assert_eq!(world.wait(5_000), expected, "{allowed}");
+        // What it left behind rests on the same right.
+        world.rights_change(Grants::Rules(vec![reading].into()));
+        world.connect(3, v5("late"));
+        assert_eq!(world.packet(3, subscribe(&["last"])), ["3 SubAck [GrantedQoS1]"]);
+    }
+}
+
+#[test]
 fn who_may_not_stay_is_told_and_ends() {
     let mut world = World::new(|_| {});
     world.connect(1, v5("new"));

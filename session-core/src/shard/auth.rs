@@ -216,14 +216,23 @@ impl Shard {
 
     /// Whether the publisher of a retained message may still publish it, as far as it is known.
     pub(super) fn is_still_allowed(&self, retained: &Retained) -> bool {
+        let Retained { message, qos, by, .. } = retained;
+        by.as_ref().is_none_or(|by| {
+            self.is_known_to(by, |grants| grants.may_publish(message.topic_str(), *qos, true))
+        })
+    }
+
+    /// Whether somebody's rights allow something, as far as they have changed since.
+    pub(super) fn is_known_to(
+        &self,
+        by: &Subject,
+        is_allowed: impl FnOnce(&Grants) -> bool,
+    ) -> bool {
         if self.publishers.is_empty() {
             return true;
         }
-        let Some(by) = &retained.by else { return true };
         let publisher = (by.client_id.clone(), by.user.clone());
-        self.publishers.get(&publisher).is_none_or(|grants| {
-            grants.may_publish(retained.message.topic_str(), retained.qos, true)
-        })
+        self.publishers.get(&publisher).is_none_or(is_allowed)
     }
 
     /// What a client may do now. Its proof is as old as before, so that it lapses when it would have.

@@ -351,8 +351,11 @@ mod tests {
                 let message = only(s).traffic.queue.messages[0].message.clone();
                 let (qos, retain) = (QoS::AtMostOnce, false);
                 let will = codec::Will { qos, retain, delay_s: 5, message };
-                only(s).will =
-                    Some(Box::new(super::super::session::PendingWill { will, due: None }));
+                only(s).will = Some(Box::new(super::super::session::PendingWill {
+                    will,
+                    due: None,
+                    by: None,
+                }));
             }),
             ("no two exchanges share a Packet Identifier", |s| {
                 let twin = only(s).traffic.exchanges[0].clone();

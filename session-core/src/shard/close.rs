@@ -1,6 +1,6 @@
 //! How connections and sessions end, and what becomes of Wills.
 
-use alloc::{boxed::Box, format};
+use alloc::{boxed::Box, format, sync::Arc};
 
 use codec::{Disconnect, ProtocolVersion, QoS, ReasonCode, Will};
 
@@ -13,7 +13,7 @@ use super::{
     timer::Timer,
     traffic::Traffic,
 };
-use crate::{Cause, ConnId, Effect, Event, Time};
+use crate::{Cause, ConnId, Effect, Event, Grants, Subject, Time};
 
 impl Shard {
     /// The runtime says that the connection is gone.
@@ -71,7 +71,7 @@ impl Shard {
         cx.out.push(Effect::Note(Box::new(Event::Disconnected { conn: id, client_id, cause })));
         let Some(session) = session else { return };
         self.begin_absence(cx, session);
-        self.decide_will(cx, session, cause, clean_start);
+        self.decide_will(cx, session, cause, clean_start, conn.rare().subject.as_ref());
         if self.sessions.get(session).is_some_and(|session| session.expiry_s == 0) {
             self.end_session(cx, session);
         }
@@ -96,7 +96,14 @@ impl Shard {
     }
 
     /// What becomes of the Will now that the connection is gone `[MQTT-3.1.2-8]`.
-    fn decide_will(&mut self, cx: &mut Cx<'_>, id: SessionId, cause: Cause, clean_start: bool) {
+    fn decide_will(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: SessionId,
+        cause: Cause,
+        clean_start: bool,
+        by: Option<&Arc<Subject>>,
+    ) {
         //= [MQTT-3.1.2-12 of 3.1.1] [D31-14]
         //= [MQTT-3.1.2-8] [U5-3.1.2.5-a] [U5-3.1.4-c] [U5-3.1.3.2.2-a] [U5-3.14-a]
         let Some(session) = self.sessions.get(id) else { return };
@@ -107,6 +114,7 @@ impl Shard {
         }
         //= [U5-3.1.4-c] a take-over with Clean Start ends the session, and with it the delay.
         if will.will.delay_s == 0 || session.expiry_s == 0 || clean_start {
+            self.rest_will_on(id, by);
             return self.publish_will(cx, id);
         }
         let due = cx.now.plus_s(will.will.delay_s.min(session.expiry_s));
@@ -116,7 +124,15 @@ impl Shard {
             self.log(cx, Record::WillSet { session: id, will, due: Some(due) });
         }
         self.apply_will(id, will, Some(due));
+        self.rest_will_on(id, by);
         self.timers.insert((due, Timer::Will(id)));
+    }
+
+    /// Remembers whose right a Will rests on: it is judged again when it is published.
+    fn rest_will_on(&mut self, id: SessionId, by: Option<&Arc<Subject>>) {
+        if let Some(will) = self.sessions.get_mut(id).and_then(|session| session.will.as_mut()) {
+            will.by = by.cloned();
+        }
     }
 
     /// Sets the Will of a session, or takes it away; one that was due is no longer
@@ -142,7 +158,12 @@ impl Shard {
         let Some(session) = self.sessions.get(id) else { return };
         let Some(pending) = &session.will else { return };
         let Will { qos, retain, message, .. } = pending.will.clone();
+        let by = pending.by.clone();
         self.set_will(cx, id, None);
+        let is_allowed = |grants: &Grants| grants.may_publish(message.topic_str(), qos, retain);
+        if by.as_ref().is_some_and(|by| !self.is_known_to(by, is_allowed)) {
+            return;
+        }
         //= [MQTT-3.1.2-14] [MQTT-3.1.2-15]
         let publication = Publication {
             message,
@@ -151,7 +172,7 @@ impl Shard {
             //= [U5-3.1.3.2.4-a] its expiry counts from here.
             at: cx.now,
             publisher: Some(SessionRef { shard: self.config.id, session: id }),
-            by: None,
+            by: by.filter(|_| retain),
             origin: self.config.id,
             flight: Flight::Unwatched,
         };
@@ -256,7 +277,7 @@ impl Shard {
             match due {
                 None => {}
                 Some(Some(due)) => self.timers.insert((due, Timer::Will(id))),
-                Some(None) => self.decide_will(cx, id, Cause::Lost, false),
+                Some(None) => self.decide_will(cx, id, Cause::Lost, false, None),
             }
             if self.sessions.get(id).is_some_and(|session| session.expiry_s == 0) {
                 self.end_session(cx, id);

@@ -54,6 +54,11 @@ impl Shard {
                 publishers.insert((by.client_id.clone(), by.user.clone()), by.clone());
             }
         });
+        for (_, session) in self.sessions.iter() {
+            if let Some(by) = session.will.as_ref().and_then(|will| will.by.as_ref()) {
+                publishers.insert((by.client_id.clone(), by.user.clone()), by.clone());
+            }
+        }
         self.publishers_to_judge = publishers.into_values().collect();
         Reply::Done
     }

@@ -227,7 +227,7 @@ impl Shard {
 
     pub(super) fn apply_will(&mut self, id: SessionId, will: Option<Box<Will>>, due: Option<Time>) {
         if let Some(session) = self.sessions.get_mut(id) {
-            session.will = will.map(|will| Box::new(PendingWill { will: *will, due }));
+            session.will = will.map(|will| Box::new(PendingWill { will: *will, due, by: None }));
         }
     }
 
@@ -349,7 +349,7 @@ pub(super) fn session_records(id: SessionId, session: &Session) -> Vec<Record> {
     if let Some(ends) = session.ends {
         records.push(Record::Detached { session: id, expiry_s, ends: Some(ends) });
     }
-    if let Some(PendingWill { will, due }) = session.will.as_deref() {
+    if let Some(PendingWill { will, due, .. }) = session.will.as_deref() {
         let will = Some(Box::new(will.clone()));
         records.push(Record::WillSet { session: id, will, due: *due });
     }

@@ -13,7 +13,7 @@ use super::{
     table::SortedList,
     traffic::Lazy,
 };
-use crate::{ConnId, Limits, Place, ShardId, Time};
+use crate::{ConnId, Limits, Place, ShardId, Subject, Time};
 
 /// A subscription as its session knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -215,6 +215,8 @@ impl Waiting {
 pub(super) struct PendingWill {
     pub(super) will: Will,
     pub(super) due: Option<Time>,
+    /// Whose right it rests on, once the connection is gone; not known after a restart.
+    pub(super) by: Option<Arc<Subject>>,
 }
 
 /// A Session `[MQTT-3.1.2-23]`. Most sessions of a large broker are idle: what only traffic needs is
