@@ -74,6 +74,19 @@ impl Guard {
         (now < record.until).then_some(record.until)
     }
 
+    /// Forgets what addresses of a range have done. Whether any of them was kept out.
+    pub fn pardon(&mut self, now: Time, range: AddressRange) -> bool {
+        let mut was_kept_out = false;
+        for records in [&mut self.recent, &mut self.older] {
+            records.retain(|address, record| {
+                let is_meant = range.contains(*address);
+                was_kept_out |= is_meant && now < record.until;
+                !is_meant
+            });
+        }
+        was_kept_out
+    }
+
     /// An address has failed. Until when it is kept out now, if this was once too often.
     pub fn failed(&mut self, now: Time, address: IpAddr) -> Option<Time> {
         if self.config.failures == 0
@@ -83,7 +96,13 @@ impl Guard {
         }
         let address = network(address);
         if self.recent.len() >= ADDRESSES_MAX / 2 && !self.recent.contains_key(&address) {
+            let mut kept_out: HashMap<_, _> =
+                self.older.drain().filter(|(_, record)| now < record.until).collect();
             self.older = std::mem::take(&mut self.recent);
+            // A flood of other addresses does not let those in that are kept out, unless these are a flood themselves.
+            if kept_out.len() < ADDRESSES_MAX / 4 {
+                std::mem::swap(&mut self.recent, &mut kept_out);
+            }
         }
         let fresh = Record { since: now, failures: 0, until: Time(0), times: 0 };
         let old = self.older.remove(&address);
@@ -178,11 +197,31 @@ mod tests {
     }
 
     #[test]
+    fn an_address_may_be_pardoned() {
+        let (mut guard, one) = (guard(), address("10.0.0.1"));
+        for _ in 0..3 {
+            guard.failed(Time(0), one);
+        }
+        assert!(!guard.pardon(Time(1), "10.0.1.0/24".parse().unwrap()));
+        assert!(guard.kept_out(Time(1), one).is_some());
+        assert!(guard.pardon(Time(1), "10.0.0.0/24".parse().unwrap()));
+        assert_eq!(guard.kept_out(Time(1), one), None);
+    }
+
+    #[test]
     fn a_flood_of_addresses_takes_bounded_memory() {
         let mut guard = guard();
         for number in 0..200_000_u32 {
             guard.failed(Time(0), IpAddr::V4(number.into()));
         }
         assert!(guard.recent.len() + guard.older.len() <= ADDRESSES_MAX);
+        let one = address("192.168.0.1");
+        for _ in 0..3 {
+            guard.failed(Time(10), one);
+        }
+        for number in 0..200_000_u32 {
+            guard.failed(Time(11), IpAddr::V4(number.into()));
+        }
+        assert!(guard.kept_out(Time(12), one).is_some(), "a flood lets nobody in");
     }
 }

@@ -160,7 +160,7 @@ impl Claims {
             for text in texts.unwrap_or_default() {
                 let template = Template::parse(text, |_| None)
                     .map_err(|_| "a right in its token is no topic pattern".to_owned())?;
-                let pattern = template.fill(subject);
+                let pattern = template.allowed(subject);
                 let rule = |pattern| Rule::new(true, Actions::of(actions), pattern, &source);
                 rules.extend(pattern.map(rule));
             }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use regex::Regex;
-use session_core::{Action, Actions, AddressRange, Grants, Rule, Subject};
+use session_core::{Action, Actions, AddressRange, Grants, Pattern, Rule, Subject};
 
 use codec::QoS;
 pub(crate) use template::Template;
@@ -28,6 +28,10 @@ pub struct Policy {
     entries: Vec<Entry>,
     /// Some entry speaks of connecting; then what no entry allows to connect may not.
     judges_connect: bool,
+    /// The entries that speak of these users only.
+    by_user: HashMap<Box<str>, Vec<u32>>,
+    /// All other entries.
+    of_anybody: Vec<u32>,
     /// What is the same for many clients is there once: by the numbers of the entries that speak of them.
     shared: Mutex<HashMap<EntryNumbers, Arc<[Rule]>>>,
 }
@@ -65,6 +69,8 @@ struct Who {
     groups: Arc<HashMap<Box<str>, Vec<Box<str>>>>,
     /// Only clients without a name.
     nameless: bool,
+    /// Only clients whose Client Identifier and name hold no wildcard.
+    plain: bool,
 }
 
 /// A text, or a regular expression that has to fit the whole of one.
@@ -112,9 +118,15 @@ impl Who {
             (one(&self.certificate, subject.common_name.as_deref()), "certificate"),
             (one(&self.client_type, subject.client_type.as_deref()), "client_type"),
             (!self.nameless || subject.user.is_none(), "user"),
+            (!self.plain || is_plain(subject), "client_id"),
         ];
         conditions.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, name)| Err(name))
     }
+}
+
+fn is_plain(subject: &Subject) -> bool {
+    let is_plain = |text: &str| !text.contains(['+', '#']);
+    is_plain(&subject.client_id) && subject.user.as_deref().is_none_or(is_plain)
 }
 
 /// Why a client may not connect.
@@ -152,7 +164,34 @@ impl Policy {
 
     fn of(entries: Vec<Entry>) -> Self {
         let judges_connect = entries.iter().any(|entry| entry.connect);
-        Self { entries, judges_connect, shared: Mutex::default() }
+        let (mut by_user, mut of_anybody) = (HashMap::<_, Vec<_>>::new(), Vec::new());
+        for (entry, number) in entries.iter().zip(0..) {
+            let users = entry.who.user.iter().flatten().map(|text| match text {
+                Text::Is(user) => Some(user.clone()),
+                Text::Fits(_) => None,
+            });
+            match (entry.who.user.is_some(), users.collect::<Option<Vec<_>>>()) {
+                (true, Some(users)) => {
+                    for user in users {
+                        by_user.entry(user).or_default().push(number);
+                    }
+                }
+                _ => of_anybody.push(number),
+            }
+        }
+        Self { entries, judges_connect, by_user, of_anybody, shared: Mutex::default() }
+    }
+
+    /// The entries that speak of a client, in their order. Those of other users are not looked at.
+    fn fitting(&self, subject: &Subject) -> Vec<(u32, &Entry)> {
+        let user = subject.user.as_ref().and_then(|user| self.by_user.get(user));
+        let numbers = user.into_iter().flatten().chain(&self.of_anybody).copied();
+        let entries =
+            numbers.filter_map(|number| Some((number, self.entries.get(number as usize)?)));
+        let mut fitting: Vec<_> =
+            entries.filter(|(_, entry)| entry.who.takes(subject).is_ok()).collect();
+        fitting.sort_by_key(|(number, _)| *number);
+        fitting
     }
 
     /// What a client may do. What came with its credentials ([`Subject::own`]) is all of it, if there is any; rules
@@ -161,45 +200,26 @@ impl Policy {
     /// # Errors
     /// It may not connect.
     pub fn judge(&self, subject: &Subject) -> Result<Grants, Denial> {
-        self.judge_connect(subject)?;
-        let fitting =
-            || self.entries.iter().zip(0..).filter(|(entry, _)| entry.who.takes(subject).is_ok());
+        let fitting = self.fitting(subject);
+        self.judge_connect(&fitting)?;
         if let Some(own) = &subject.own {
-            return Ok(self.with_own(own, subject));
+            return Ok(with_own(own, &fitting, subject));
         }
-        if fitting().any(|(entry, _)| !entry.topics.iter().all(Template::is_fixed)) {
-            let rules = fitting().flat_map(|(entry, _)| entry.compile(subject));
-            return Ok(Grants::Rules(rules.collect()));
+        let compile = || fitting.iter().flat_map(|(_, entry)| entry.compile(subject)).collect();
+        if fitting.iter().any(|(_, entry)| !entry.topics.iter().all(Template::is_fixed)) {
+            return Ok(Grants::Rules(compile()));
         }
-        let key: EntryNumbers = fitting().map(|(_, number)| number).collect();
+        let key: EntryNumbers = fitting.iter().map(|(number, _)| *number).collect();
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(rules) = shared.get(&key) {
             return Ok(Grants::Rules(Arc::clone(rules)));
         }
-        let rules: Arc<[Rule]> = fitting().flat_map(|(entry, _)| entry.compile(subject)).collect();
+        let rules: Arc<[Rule]> = compile();
         if shared.len() >= SHARED_MAX {
             shared.clear();
         }
         shared.insert(key, Arc::clone(&rules));
         Ok(Grants::Rules(rules))
-    }
-
-    fn with_own(&self, own: &Grants, subject: &Subject) -> Grants {
-        let denying = self
-            .entries
-            .iter()
-            .filter(|entry| !entry.allow && entry.who.takes(subject).is_ok())
-            .flat_map(|entry| entry.compile(subject));
-        let own = match own {
-            Grants::All => Vec::from([Rule::new(
-                true,
-                Actions::ALL,
-                session_core::Pattern::of_filter("#"),
-                "credentials",
-            )]),
-            Grants::Rules(rules) => rules.to_vec(),
-        };
-        Grants::Rules(denying.chain(own).collect())
     }
 
     /// How many rules there are.
@@ -212,17 +232,29 @@ impl Policy {
         self.entries.is_empty()
     }
 
-    fn judge_connect(&self, subject: &Subject) -> Result<(), Denial> {
+    fn judge_connect(&self, fitting: &[(u32, &Entry)]) -> Result<(), Denial> {
         if !self.judges_connect {
             return Ok(());
         }
-        let entry =
-            self.entries.iter().find(|entry| entry.connect && entry.who.takes(subject).is_ok());
-        match entry {
-            Some(entry) if entry.allow => Ok(()),
-            entry => Err(Denial { rule: entry.map(|entry| Arc::clone(&entry.source)) }),
+        match fitting.iter().find(|(_, entry)| entry.connect) {
+            Some((_, entry)) if entry.allow => Ok(()),
+            entry => Err(Denial { rule: entry.map(|(_, entry)| Arc::clone(&entry.source)) }),
         }
     }
+}
+
+/// Rights of credentials, behind what rules deny.
+fn with_own(own: &Grants, fitting: &[(u32, &Entry)], subject: &Subject) -> Grants {
+    let denying = fitting.iter().filter(|(_, entry)| !entry.allow);
+    let denying: Vec<Rule> = denying.flat_map(|(_, entry)| entry.compile(subject)).collect();
+    let own = match own {
+        own if denying.is_empty() => return own.clone(),
+        Grants::All => ["#", "$SYS/#"]
+            .map(|filter| Rule::new(true, Actions::ALL, Pattern::of_filter(filter), "credentials"))
+            .to_vec(),
+        Grants::Rules(rules) => rules.to_vec(),
+    };
+    Grants::Rules(denying.into_iter().chain(own).collect())
 }
 
 impl Entry {
@@ -230,7 +262,11 @@ impl Entry {
     fn compile<'a>(&'a self, subject: &'a Subject) -> impl Iterator<Item = Rule> + 'a {
         let none = self.actions == Actions::of(&[]);
         let patterns = self.topics.iter().filter(move |_| !none);
-        patterns.filter_map(|template| template.fill(subject)).map(|pattern| Rule {
+        let fill = |template: &Template| match self.allow {
+            true => template.allowed(subject),
+            false => template.denied(subject),
+        };
+        patterns.filter_map(fill).map(|pattern| Rule {
             allow: self.allow,
             actions: self.actions,
             pattern,

@@ -74,8 +74,15 @@ fn read_line(
     let rest = rest.trim();
     let (access, topic) = match rest.split_once([' ', '\t']) {
         Some((access @ ("read" | "write" | "readwrite" | "deny"), topic)) => (access, topic.trim()),
-        // The whole rest is a topic, which may hold spaces.
-        _ => ("readwrite", rest),
+        // As mosquitto: a topic with spaces has its access in front. A word that was meant as one, and is none, would
+        // turn what denies into a right.
+        Some((word, _)) => {
+            return Err(format!("`{word}` is none of `read`, `write`, `readwrite`, `deny`"));
+        }
+        None if matches!(rest, "read" | "write" | "readwrite" | "deny") => {
+            return Err(format!("`{rest}` has no topic"));
+        }
+        None => ("readwrite", rest),
     };
     let reads: &[Action] = match subscribe {
         SubscribeMode::Strict => &[Action::Subscribe, Action::Receive],
@@ -88,7 +95,8 @@ fn read_line(
         _ => [writes, reads].concat(),
     };
     let who = match (is_pattern, block) {
-        (true, _) => Who::default(),
+        // mosquitto has no such lines for who is called like a wildcard.
+        (true, _) => Who { plain: true, ..Who::default() },
         (false, Block::Anonymous) => Who { nameless: true, ..Who::default() },
         (false, Block::User(name)) => {
             Who { user: Some(vec![Text::Is(name.clone())]), ..Who::default() }

@@ -66,10 +66,14 @@ impl Names {
             section.problem(&span, "a rule has either `allow` or `deny`, with one action or more");
         }
         let allow = !allowed.is_empty();
-        let (actions, connect) = read_actions(section, if allow { allowed } else { denied }, allow);
+        let named = if allow { allowed } else { denied };
+        let names: Vec<String> = named.iter().map(|(name, _)| name.clone()).collect();
+        let has_qos = section.has("qos_min") || section.has("qos_max");
+        let (actions, connect) = read_actions(section, named, allow || !has_qos);
         let topics = self.read_topics(section);
         let who = self.read_who(section);
         let (qos_min, qos_max) = read_qos(section);
+        judge_conditions(section, &names, has_qos, qos_min > qos_max);
         let mut retain = None;
         if section.has("retain") {
             let mut value = false;
@@ -105,6 +109,7 @@ impl Names {
             client_type: self.read_texts(section, "client_type"),
             groups: Arc::clone(&self.groups_of_users),
             nameless: false,
+            plain: false,
         }
     }
 
@@ -114,8 +119,19 @@ impl Names {
             return None;
         }
         let mut texts = Vec::new();
-        for (text, span) in section.one_or_more(key) {
+        let found = section.one_or_more(key);
+        if found.is_empty() {
+            section.problem(
+                &section.span(),
+                format!("`{key}` is empty, so that the rule would fit nobody"),
+            );
+        }
+        for (text, span) in found {
             match text.strip_prefix('~') {
+                None if text.contains('*') => section.problem(
+                    &span,
+                    format!("`{text}` is a text; for more than one write `~name`, and name a regular expression in [patterns]"),
+                ),
                 None => texts.push(Text::Is(text.into())),
                 Some(name) => match self.patterns.get(name) {
                     Some(regex) => texts.push(Text::Fits(regex.clone())),
@@ -130,15 +146,14 @@ impl Names {
 fn read_actions(
     section: &Section<'_, '_>,
     found: Vec<(String, Span)>,
-    allow: bool,
+    receives: bool,
 ) -> (Actions, bool) {
     let (mut actions, mut connect) = (Vec::new(), false);
     for (name, span) in found {
         if let Some((_, action)) = ACTIONS.iter().find(|(known, _)| *known == name) {
             actions.push(*action);
-            // Who may subscribe gets what it subscribed to. Who may not subscribe may still be meant to receive
-            // what another rule lets it subscribe to, in part.
-            if *action == Action::Subscribe && allow {
+            // Who may subscribe gets what it subscribed to, and who may not gets nothing by a wider subscription.
+            if *action == Action::Subscribe && receives {
                 actions.push(Action::Receive);
             }
         } else if name == "connect" {
@@ -149,6 +164,32 @@ fn read_actions(
         }
     }
     (Actions::of(&actions), connect)
+}
+
+/// What a rule may not ask for: it would fit nothing, or more than it looks like.
+fn judge_conditions(
+    section: &Section<'_, '_>,
+    names: &[String],
+    has_qos: bool,
+    is_qos_empty: bool,
+) {
+    let span = section.span();
+    let has = |name: &str| names.iter().any(|known| known == name);
+    if is_qos_empty {
+        section.problem(&span, "`qos_min` is above `qos_max`, so that the rule would fit nothing");
+    }
+    if has_qos && (has("receive") || has("connect")) {
+        section.problem(&span, "a QoS is a condition for `publish` and `subscribe` only");
+    }
+    if section.has("retain") && (names.len() != 1 || !has("publish")) {
+        section.problem(
+            &span,
+            "`retain` is a condition for `publish` only; give it a rule of its own",
+        );
+    }
+    if section.has("topics") && names.len() == 1 && has("connect") {
+        section.problem(&span, "`connect` has no `topics`");
+    }
 }
 
 fn read_ranges(section: &mut Section<'_, '_>) -> Option<Vec<AddressRange>> {

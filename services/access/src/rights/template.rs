@@ -50,6 +50,11 @@ impl Template {
         if text.is_empty() {
             return Err("a topic pattern is not empty".to_owned());
         }
+        if text.starts_with("$share/") {
+            return Err(format!(
+                "`{text}`: a shared subscription is judged by its filter; leave `$share/NAME/` away"
+            ));
+        }
         while let Some(level) = levels.next() {
             pieces.push(match level {
                 "+" => Piece::Fixed(Level::Any),
@@ -82,30 +87,59 @@ impl Template {
         self.0.iter().all(|piece| matches!(piece, Piece::Fixed(_)))
     }
 
-    /// The pattern for a client; `None` if something that it needs is not known, or cannot stand in a level.
-    pub(crate) fn fill(&self, subject: &Subject) -> Option<Pattern> {
-        let level = |piece: &Piece| match piece {
-            Piece::Fixed(level) => Some(level.clone()),
-            Piece::Filled(parts) => fill_level(parts, subject).map(|text| Level::Is(text.into())),
-        };
-        self.0.iter().map(level).collect::<Option<Vec<_>>>().map(Pattern::new)
+    /// The pattern of what a client is allowed; `None` if something that it needs is not known, or cannot stand in a
+    /// level.
+    pub(crate) fn allowed(&self, subject: &Subject) -> Option<Pattern> {
+        let mut levels = Vec::with_capacity(self.0.len());
+        for piece in &self.0 {
+            levels.push(match piece {
+                Piece::Fixed(level) => level.clone(),
+                Piece::Filled(parts) => Level::Is(within_level(parts, subject)?.into()),
+            });
+        }
+        // A `$` at the beginning is of the broker's own topics, and no client's name makes one.
+        match (self.0.first(), levels.first()) {
+            (Some(Piece::Filled(_)), Some(Level::Is(text))) if text.starts_with('$') => None,
+            _ => Some(Pattern::new(levels)),
+        }
+    }
+
+    /// The pattern of what a client is denied; `None` if something that it needs is not known. Here a name with `/` is
+    /// as many levels as it looks like: what would not fit would be allowed by a later rule.
+    pub(crate) fn denied(&self, subject: &Subject) -> Option<Pattern> {
+        let mut levels = Vec::with_capacity(self.0.len());
+        for piece in &self.0 {
+            match piece {
+                Piece::Fixed(level) => levels.push(level.clone()),
+                Piece::Filled(parts) => {
+                    let text = filled(parts, subject)?;
+                    levels.extend(text.split('/').map(|level| Level::Is(level.into())));
+                }
+            }
+        }
+        Some(Pattern::new(levels))
     }
 }
 
 /// What a client says of itself stays within its level, and is no wildcard there.
-fn fill_level(parts: &[Part], subject: &Subject) -> Option<String> {
+fn within_level(parts: &[Part], subject: &Subject) -> Option<String> {
+    let is_level = |part: &Part| match part {
+        Part::Text(_) => true,
+        Part::Value(variable) => variable
+            .of(subject)
+            .is_some_and(|value| !value.is_empty() && !value.contains(['/', '+', '#', '\0'])),
+    };
+    if parts.iter().all(is_level) { filled(parts, subject) } else { None }
+}
+
+/// The text of a level, whatever is in it.
+fn filled(parts: &[Part], subject: &Subject) -> Option<String> {
     let mut level = String::new();
     for part in parts {
-        match part {
-            Part::Text(text) => level.push_str(text),
-            Part::Value(variable) => {
-                let value = variable.of(subject)?;
-                if value.is_empty() || value.contains(['/', '+', '#', '\0']) {
-                    return None;
-                }
-                level.push_str(value);
-            }
-        }
+        level.push_str(match part {
+            Part::Text(text) => text,
+            Part::Value(variable) => variable.of(subject).filter(|value| !value.is_empty())?,
+        });
     }
     Some(level)
 }
@@ -142,6 +176,10 @@ fn parse_level(
         };
         if !before.is_empty() {
             parts.push(Part::Text(before.into()));
+        }
+        // Two in one level would let one client have a level that is another's.
+        if parts.iter().any(|part| matches!(part, Part::Value(_))) {
+            return Err(format!("a level of `{text}` has two places; it may have one"));
         }
         parts.push(Part::Value(variable));
         rest = behind;

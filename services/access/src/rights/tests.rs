@@ -193,12 +193,8 @@ fn connecting_is_judged_once_a_rule_speaks_of_it() {
 #[test]
 fn rights_of_credentials_stand_behind_what_is_denied() {
     let policy = rules(EXAMPLE);
-    let own = Grants::Rules(Arc::new([Rule::new(
-        true,
-        Actions::ALL,
-        session_core::Pattern::of_filter("#"),
-        "token",
-    )]));
+    let own =
+        Grants::Rules(Arc::new([Rule::new(true, Actions::ALL, Pattern::of_filter("#"), "token")]));
     let who = Subject { own: Some(own), ..subject("d1", None) };
     assert!(publishes(&policy, &who, "anything") && !publishes(&policy, &who, "secret/x"));
     let nothing = Subject { own: Some(Grants::none()), ..subject("d1", None) };
@@ -243,7 +239,7 @@ fn everything_that_is_wrong_is_said_at_once() {
 #[test]
 fn lines_of_mosquitto_mean_what_they_mean_there() {
     let policy = acl(
-        "topic read public/#\ntopic deny public/secret\n\nuser alice\ntopic write a\ntopic b c\ntopic deny a\n\
+        "topic read public/#\ntopic deny public/secret\n\nuser alice\ntopic write a\ntopic readwrite b c\ntopic deny a\n\
          pattern read p/%u/%c\npattern deny p/bob/#\n",
     );
     let (nobody, alice, bob) =
@@ -268,6 +264,114 @@ fn lines_of_mosquitto_mean_what_they_mean_there() {
             "acl:3: `a/#/b` is no topic filter"
         ]
     );
+}
+
+/// Lines that look like a denial and are none would be rights.
+#[test]
+fn a_misspelt_word_of_access_is_an_error() {
+    for line in [
+        "topic Deny a/secret",
+        "topic dney a",
+        "topic READ a",
+        "topic a b",
+        "topic deny",
+        "pattern reed a/%c",
+    ] {
+        let problems = Policy::parse_mosquitto("acl", line, SubscribeMode::Strict).unwrap_err();
+        assert!(problems[0].starts_with("acl:1: `"), "{line}: {problems:?}");
+    }
+}
+
+/// What cannot stand in a level must not make a denial disappear.
+#[test]
+fn a_name_does_not_get_around_what_is_denied() {
+    let theirs = acl("pattern deny lock/%c/x\npattern readwrite #\n");
+    assert!(publishes(&theirs, &subject("a", None), "zz"));
+    assert!(!publishes(&theirs, &subject("a/b", None), "lock/a/b/x"));
+    for name in ["a+", "#"] {
+        assert!(
+            !publishes(&theirs, &subject(name, None), "zz"),
+            "{name}: as mosquitto, no line is for it"
+        );
+    }
+    let own = rules(
+        "[[rule]]\ndeny = \"publish\"\ntopics = \"lock/${clientid}/x\"\n[[rule]]\nallow = \"publish\"\ntopics = \"#\"",
+    );
+    for (name, topic) in [("a", "lock/a/x"), ("a/b", "lock/a/b/x"), ("/", "lock///x")] {
+        assert!(!publishes(&own, &subject(name, None), topic), "{name}");
+        assert!(publishes(&own, &subject(name, None), "lock/other/x"), "{name}");
+    }
+}
+
+/// The broker's own topics are nobody's by name.
+#[test]
+fn no_name_makes_a_topic_of_the_broker() {
+    let own = rules(
+        "[[rule]]\nallow = [\"publish\", \"subscribe\"]\ntopics = [\"${clientid}/#\", \"x/${clientid}\"]",
+    );
+    let theirs = acl("pattern readwrite %c/#\npattern readwrite x/%c\n");
+    for policy in [own, theirs] {
+        let who = subject("$SYS", None);
+        assert!(
+            !subscribes(&policy, &who, "$SYS/#")
+                && !grants(&policy, &who).may_receive("$SYS/broker")
+        );
+        assert!(publishes(&policy, &who, "x/$SYS"));
+    }
+}
+
+#[test]
+fn what_is_denied_to_subscribe_to_is_held_back_from_a_wider_subscription() {
+    let policy = rules(
+        "[[rule]]\ndeny = \"subscribe\"\ntopics = \"secret/#\"\n[[rule]]\nallow = \"subscribe\"\ntopics = \"#\"",
+    );
+    let who = subject("c", None);
+    assert!(subscribes(&policy, &who, "#") && !subscribes(&policy, &who, "secret/x"));
+    assert!(
+        !grants(&policy, &who).may_receive("secret/x") && grants(&policy, &who).may_receive("open")
+    );
+}
+
+#[test]
+fn rules_that_would_fit_nothing_or_too_much_are_refused() {
+    for (rule, expected) in [
+        ("allow = \"publish\"\nuser = []\ntopics = \"a\"", "`user` is empty"),
+        ("allow = \"publish\"\nuser = \"ev*\"\ntopics = \"a\"", "`ev*` is a text"),
+        ("allow = \"subscribe\"\ntopics = \"$share/g/a\"", "leave `$share/NAME/` away"),
+        ("allow = \"publish\"\nqos_min = 2\nqos_max = 1\ntopics = \"a\"", "`qos_min` is above"),
+        ("allow = \"connect\"\ntopics = \"a\"", "`connect` has no `topics`"),
+        (
+            "deny = [\"publish\", \"subscribe\"]\nretain = true\ntopics = \"a\"",
+            "`retain` is a condition",
+        ),
+        ("deny = \"receive\"\nqos_max = 0\ntopics = \"a\"", "a QoS is a condition"),
+        ("allow = \"publish\"\ntopics = \"x/${username}-${clientid}\"", "has two places"),
+    ] {
+        let problems =
+            Policy::parse_rules("r", &format!("[[rule]]\n{rule}")).unwrap_err().join("\n");
+        assert!(problems.contains(expected), "{rule}: {problems}");
+    }
+}
+
+#[test]
+fn rights_to_everything_stay_rights_to_everything() {
+    let all = Subject { own: Some(Grants::All), ..subject("c", None) };
+    assert_eq!(grants(&Policy::deny_all(), &all), Grants::All);
+    let policy = rules("[[rule]]\ndeny = \"publish\"\ntopics = \"secret\"");
+    assert!(
+        grants(&policy, &all).may_receive("$SYS/broker") && !publishes(&policy, &all, "secret")
+    );
+}
+
+/// A file with many users is looked at for one of them.
+#[test]
+fn rules_of_other_users_are_not_looked_at() {
+    let text: String = (0..20_000).map(|n| format!("user u{n}\ntopic write t{n}\n")).collect();
+    let policy = acl(&(text + "pattern read all\n"));
+    let who = subject("c", Some("u17"));
+    assert_eq!(policy.fitting(&who).len(), 2);
+    assert!(publishes(&policy, &who, "t17") && !publishes(&policy, &who, "t18"));
+    assert!(subscribes(&policy, &who, "all"));
 }
 
 #[test]

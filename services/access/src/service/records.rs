@@ -68,8 +68,17 @@ impl Records {
         let mut content = self.content();
         match change {
             Change::Block(block) => content.blocks.add(block).map_err(Reply::Failed)?,
-            Change::Unblock(of) if content.blocks.remove(&of) => {}
-            Change::Unblock(_) => return Err(Reply::NotFound),
+            Change::Unblock(of) => {
+                let was_blocked = content.blocks.remove(&of);
+                // Whoever is let in again shall not be kept out by what it did before.
+                let was_kept_out = match of {
+                    Blocked::Address(range) => content.guard.pardon(now, range),
+                    _ => false,
+                };
+                if !was_blocked && !was_kept_out {
+                    return Err(Reply::NotFound);
+                }
+            }
         }
         content.blocks.sweep(now);
         Ok(content.blocks.text(now))
