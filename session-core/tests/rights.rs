@@ -246,6 +246,33 @@ fn messages_of_an_absent_client_are_judged_when_it_returns() {
     assert_eq!(world.shard.view().subscriptions(), 1);
 }
 
+/// And neither is one that was sent before, and not acknowledged.
+#[test]
+fn what_was_sent_is_judged_when_it_is_sent_again() {
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let mut world = World::new(|_| {});
+        world.connect(1, v5("reader"));
+        let options = SubscriptionOptions { qos, ..Default::default() };
+        let filters = ["a", "b"].map(|filter| SubscribeFilter { filter: filter.into(), options });
+        world.packet(
+            1,
+            Packet::Subscribe(Box::new(Subscribe {
+                packet_id: id(1),
+                properties: Properties::new(),
+                filters: filters.into(),
+            })),
+        );
+        world.connect(2, v5("writer"));
+        for (number, topic) in [(1, "b"), (2, "a")] {
+            world.packet(2, publish(topic, qos, number));
+            world.packet(2, Packet::PubRel(Ack::success(id(number))));
+        }
+        world.input(Input::Closed { conn: conn(1) });
+        world.grants = only("a");
+        assert_eq!(world.connect(3, v5("reader")), ["3 ConnAck Success", "3 PUBLISH a"], "{qos:?}");
+    }
+}
+
 /// A QoS 2 message that was taken goes to nobody if its publisher loses the right before PUBREL.
 #[test]
 fn a_message_that_is_held_is_judged_again_when_it_is_released() {

@@ -274,13 +274,16 @@ impl Shard {
         let Some(exchange) = next else { return false };
         let (packet_id, place) = (exchange.packet_id, exchange.place);
         let stage = exchange.stage.clone();
-        let is_too_large = |queued| !fits(conn, Sending::of(queued, Some(packet_id), true), 0);
-        let too_large = matches!(&stage, Stage::Published(queued) if is_too_large(queued));
+        let may_be_sent = |queued: &Queued| {
+            may_receive(conn, &queued.message)
+                && fits(conn, Sending::of(queued, Some(packet_id), true), 0)
+        };
+        let is_over = matches!(&stage, Stage::Published(queued) if !may_be_sent(queued));
         let conn = conn.id;
         session.traffic.mark_sent(packet_id);
         match stage {
-            //= [MQTT-3.1.2-25] this connection takes less than the earlier one did.
-            Stage::Published(_) if too_large => {
+            //= [MQTT-3.1.2-25] this connection takes less than the earlier one did, or may not read it any more.
+            Stage::Published(_) if is_over => {
                 if self.logs(id) {
                     self.log(cx, Record::Acknowledged { session: id, packet_id, place });
                 }
