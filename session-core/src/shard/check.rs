@@ -60,6 +60,8 @@ impl Shard {
             let armed = self.timers.contains((deadline, Timer::Conn(conn.id)));
             ensure(armed, "a connection's deadline is armed")?;
         }
+        let is_open = |ticket| self.tickets.get(&ticket) == Some(&conn.id);
+        ensure(conn.questions().all(is_open), "a client waits for open questions only")?;
         let Phase::Connected(id) = conn.phase else { return Ok(()) };
         let session = self.sessions.get(id);
         let mutual = session.is_some_and(|session| session.conn == Some(conn.id));
@@ -181,7 +183,9 @@ impl Shard {
         let same = count == self.retained_count && size == self.retained_bytes;
         ensure(same, "retained messages equal a recount")?;
         //= [MQTT-3.3.1-7]
-        ensure(!empty, "no retained message is empty")
+        ensure(!empty, "no retained message is empty")?;
+        let open = self.publishers.wait_for_open_questions();
+        ensure(open, "a publisher waits for open questions only")
     }
 
     /// With one shard and no work left, the topics' half knows what the sessions' half knows.
@@ -230,7 +234,8 @@ mod tests {
         *,
     };
     use crate::{
-        CommitSeq, ConnId, Effect, Input, Origin, ShardConfig, ShardId, ShardMap, Time, Transport,
+        CommitSeq, ConnId, Effect, Input, Origin, ShardConfig, ShardId, ShardMap, Ticket, Time,
+        Transport,
     };
 
     const CONN: ConnId = ConnId { slot: 0, epoch: 0 };
@@ -307,6 +312,14 @@ mod tests {
         type Corruption = fn(&mut Shard);
         let table: &[(&str, Corruption)] = &[
             ("a connection's deadline is armed", |s| s.timers.clear()),
+            ("a client waits for open questions only", |s| {
+                let conn = s.conns.get_mut(CONN).expect("open");
+                conn.edit_rare(|rare| rare.judged = Some(Ticket(9)));
+            }),
+            ("a publisher waits for open questions only", |s| {
+                let subject = crate::Subject { client_id: "c".into(), ..Default::default() };
+                s.publishers = super::super::rights::Publishers::waiting(subject.into(), Ticket(9));
+            }),
             ("a connection and its session know each other", |s| only(s).conn = None),
             ("inbound quota equals open exchanges", |s| {
                 s.conns.get_mut(CONN).expect("open").inbound_used = 3;

@@ -59,8 +59,8 @@ impl Shard {
         }
         let Some(conn) = self.conns.remove(id) else { return };
         self.link_waiters.remove(&id);
-        if conn.is_asking() {
-            self.tickets.retain(|_, asking| *asking != id);
+        for ticket in conn.questions() {
+            self.tickets.remove(&ticket);
         }
         self.drop_waiters(id);
         let session = conn.session();
@@ -161,7 +161,7 @@ impl Shard {
         let by = pending.by.clone();
         self.set_will(cx, id, None);
         let is_allowed = |grants: &Grants| grants.may_publish(message.topic_str(), qos, retain);
-        if by.as_ref().is_some_and(|by| !self.is_known_to(by, is_allowed)) {
+        if by.as_ref().is_some_and(|by| !self.publishers.allow_will(by, is_allowed)) {
             return;
         }
         //= [MQTT-3.1.2-14] [MQTT-3.1.2-15]

@@ -1,6 +1,6 @@
 //! Wishes of administrators, and the talk between shards that keeps them in step.
 
-use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use codec::ReasonCode;
 
@@ -20,7 +20,7 @@ impl Shard {
     pub(super) fn on_command(&mut self, cx: &mut Cx<'_>, ticket: Ticket, command: Command) {
         let reply = match command {
             Command::Disconnect { client_id, reason } => self.kick(cx, &client_id, reason),
-            Command::RightsChanged => self.judge_all(),
+            Command::RightsChanged => self.judge_all(cx),
             Command::Shutdown => self.shut_down(cx),
             Command::StorageFull(full) => {
                 self.storage_full = full;
@@ -42,25 +42,6 @@ impl Shard {
             }
         };
         self.emit(cx, Effect::Reply { ticket, reply: Box::new(reply) });
-    }
-
-    /// Everybody of whom it is known what rights are judged by is asked about again.
-    fn judge_all(&mut self) -> Reply {
-        let known = self.conns.iter().filter(|conn| conn.rare().subject.is_some());
-        self.to_judge = known.map(|conn| conn.id).collect();
-        let mut publishers = BTreeMap::new();
-        self.retained.each(|retained| {
-            if let Some(by) = &retained.by {
-                publishers.insert((by.client_id.clone(), by.user.clone()), by.clone());
-            }
-        });
-        for (_, session) in self.sessions.iter() {
-            if let Some(by) = session.will.as_ref().and_then(|will| will.by.as_ref()) {
-                publishers.insert((by.client_id.clone(), by.user.clone()), by.clone());
-            }
-        }
-        self.publishers_to_judge = publishers.into_values().collect();
-        Reply::Done
     }
 
     fn kick(&mut self, cx: &mut Cx<'_>, client_id: &str, reason: ReasonCode) -> Reply {

@@ -256,12 +256,18 @@ impl Conn {
         [rare.authority_ends, challenged].into_iter().flatten().min()
     }
 
-    /// Whether a question about it may be open.
-    pub(super) fn is_asking(&self) -> bool {
+    /// The open questions about it.
+    pub(super) fn questions(&self) -> impl Iterator<Item = Ticket> {
+        let begun = match &self.phase {
+            Phase::Authenticating(pending) => pending.ticket,
+            _ => None,
+        };
         let rare = self.rare();
-        matches!(self.phase, Phase::Authenticating(_))
-            || rare.reauth.is_some()
-            || rare.judged.is_some()
+        let renewed = match rare.reauth {
+            Some(Reauth::Asked(ticket)) => Some(ticket),
+            _ => None,
+        };
+        [begun, renewed, rare.judged].into_iter().flatten()
     }
 
     /// The waiting PUBACK with this number.
@@ -310,9 +316,12 @@ mod tests {
         assert_eq!(conn, before);
         conn.edit_rare(|rare| rare.reauth = Some(Reauth::Challenged(Time(7))));
         conn.edit_rare(|rare| rare.authority_ends = Some(Time(9)));
-        assert_eq!((conn.authority_ends(), conn.is_asking()), (Some(Time(7)), true));
-        conn.edit_rare(|rare| rare.reauth = None);
-        assert_eq!((conn.authority_ends(), conn.is_asking()), (Some(Time(9)), false));
+        assert_eq!((conn.authority_ends(), conn.questions().count()), (Some(Time(7)), 0));
+        conn.edit_rare(|rare| rare.reauth = Some(Reauth::Asked(Ticket(5))));
+        conn.edit_rare(|rare| rare.judged = Some(Ticket(6)));
+        assert_eq!(conn.authority_ends(), Some(Time(9)));
+        assert!(conn.questions().eq([Ticket(5), Ticket(6)]));
+        conn.edit_rare(|rare| (rare.reauth, rare.judged) = (None, None));
         conn.edit_rare(|rare| rare.authority_ends = None);
         assert_eq!(conn, before, "nothing is left behind");
     }

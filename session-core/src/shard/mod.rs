@@ -19,6 +19,7 @@ mod outgoing;
 mod publish;
 mod record;
 mod repartition;
+mod rights;
 mod route;
 mod session;
 mod subscribe;
@@ -31,7 +32,6 @@ mod tree;
 use alloc::{
     boxed::Box,
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
     vec::Vec,
 };
 
@@ -55,6 +55,7 @@ use self::{
     memo::Memo,
     msg::{Job, Unrouted},
     outgoing::Outgoing,
+    rights::Publishers,
     session::Session,
     subscribe::Waiter,
     subscribers::Subscribers,
@@ -63,8 +64,8 @@ use self::{
     traffic::Spares,
     tree::Tree,
 };
+use crate::rate::Meter;
 use crate::{Cause, CommitSeq, ConnId, Effect, Effects, Input, ShardConfig, ShardId, Ticket, Time};
-use crate::{Grants, Subject, rate::Meter};
 
 const _: () = assert!(
     Tree::<Subscribers>::NODE_BYTES <= 48 && Tree::<Retained>::NODE_BYTES <= 64,
@@ -89,9 +90,6 @@ struct Link {
     /// It said all its subscriptions.
     announced: bool,
 }
-
-/// Who has published something: Client Identifier and proved name.
-type Publisher = (Box<str>, Option<Box<str>>);
 
 /// A part of the broker: some sessions and some topics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -131,12 +129,8 @@ pub struct Shard {
     all_in: Option<Meter>,
     /// Clients that are still to be asked about, since rights have changed.
     to_judge: Vec<ConnId>,
-    /// And those on whose rights retained messages rest.
-    publishers_to_judge: Vec<Arc<Subject>>,
-    /// The questions about them.
-    publisher_tickets: BTreeMap<Ticket, Publisher>,
-    /// What those may publish who may not publish everything, since rights have last changed.
-    publishers: BTreeMap<Publisher, Grants>,
+    /// And those on whose rights rests what is retained or waits.
+    publishers: Publishers,
     /// The number of the last SUBSCRIBE or UNSUBSCRIBE that waits or waited for topics' owners.
     last_request: u32,
     last_assigned: u64,
@@ -186,9 +180,7 @@ impl Shard {
             last_ticket: 0,
             all_in,
             to_judge: Vec::new(),
-            publishers_to_judge: Vec::new(),
-            publisher_tickets: BTreeMap::new(),
-            publishers: BTreeMap::new(),
+            publishers: Publishers::default(),
             last_request: 0,
             last_assigned: 0,
             stopping: false,

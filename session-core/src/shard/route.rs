@@ -422,6 +422,9 @@ impl Shard {
         if !is_exempt && !self.has_room_to_retain(publication) {
             return ReasonCode::QuotaExceeded;
         }
+        if let Some(by) = &publication.by {
+            self.note_retained(cx, by);
+        }
         let retained = Retained {
             message: publication.message.clone(),
             qos: publication.qos,
@@ -463,7 +466,7 @@ impl Shard {
         let mut found = Vec::new();
         self.retained.matched_by(filter, |retained| {
             if expiry_left_s(&retained.message, retained.at, cx.now).is_some()
-                && self.is_still_allowed(retained)
+                && self.publishers.allow_retained(retained)
             {
                 found.push(retained.clone());
             }

@@ -6,7 +6,7 @@ use codec::ReasonCode;
 
 use super::{
     Cx, Shard,
-    conn::{Phase, paused},
+    conn::{Phase, Reauth, paused},
     ordered::{At, Ordered},
     table::SessionId,
 };
@@ -201,8 +201,9 @@ impl Shard {
         let grace_ms = self.config.limits.reauthenticate_grace_ms;
         let Some(conn) = self.conns.get_mut(id) else { return };
         let rare = conn.rare();
-        let may_renew =
-            rare.auth_method.is_some() && rare.subject.is_some() && rare.reauth.is_none();
+        // Who does not meet a challenge in time is given up, lapsed or not.
+        let is_given_up = matches!(rare.reauth, Some(Reauth::Challenged(until)) if until <= cx.now);
+        let may_renew = rare.auth_method.is_some() && rare.subject.is_some() && !is_given_up;
         if grace_ms == 0 || rare.lapsed || !may_renew {
             return self.refuse(cx, id, ReasonCode::NotAuthorized);
         }

@@ -1,201 +1,20 @@
 //! Rights that end while they are used: whoever asks the outside gets the answer that holds now.
 
+mod again;
+#[path = "../common/mod.rs"]
 mod common;
+mod world;
 
 use std::sync::Arc;
 
-use codec::{
-    Ack, Auth, Connect, Frame, Message, Packet, PacketId, Properties, Property, ProtocolVersion,
-    Publish, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions, Will,
-};
+use codec::{Ack, Connect, Packet, Property, ProtocolVersion, QoS, ReasonCode, Will};
 use proptest::prelude::*;
 use session_core::{
-    Action, Actions, Answer, Authentication, Command, ConnId, DeniedPublish, Effect, Event,
-    Exchange, Grants, Input, Level, Pattern, Principal, Request, Rule, Shard, ShardConfig, ShardId,
-    ShardMap, Subject, Ticket, Time,
+    Action, Actions, Answer, Command, DeniedPublish, Exchange, Grants, Input, Level, Pattern,
+    Request, Subject, Ticket, Time,
 };
 
-/// A broker of one shard, and an outside that lets in whoever asks with these rights.
-struct World {
-    shard: Shard,
-    now: Time,
-    grants: Grants,
-    expires: Option<Time>,
-    /// Questions are not answered.
-    is_silent: bool,
-    asked: Vec<(Ticket, Request)>,
-    /// Invariants are looked at after each input, which takes as long as there are clients.
-    checks: bool,
-}
-
-impl World {
-    fn new(change: impl FnOnce(&mut ShardConfig)) -> Self {
-        let mut config = ShardConfig::new(ShardId(0), ShardMap::new(1, 2));
-        config.authentication = Authentication::Ask;
-        change(&mut config);
-        let mut shard = Shard::new(config);
-        shard.start(Time(1000), &mut Vec::new());
-        let grants = Grants::All;
-        let asked = Vec::new();
-        Self {
-            shard,
-            now: Time(1000),
-            grants,
-            expires: None,
-            is_silent: false,
-            asked,
-            checks: true,
-        }
-    }
-
-    /// What an input brings about, with all that is answered.
-    fn input(&mut self, input: Input) -> Vec<String> {
-        let (mut inputs, mut shown) = (vec![input], Vec::new());
-        while let Some(input) = inputs.pop() {
-            let mut effects = Vec::new();
-            self.shard.handle(self.now, input, &mut effects);
-            assert!(!self.checks || self.shard.check().is_ok(), "{:?}", self.shard.check());
-            for effect in effects.into_iter().flat_map(Effect::each) {
-                if let Effect::Ask { ticket, request } = effect {
-                    let answer = self.answer(&request);
-                    self.asked.push((ticket, *request));
-                    if !self.is_silent {
-                        inputs.push(Input::Answer { ticket, answer: Box::new(answer) });
-                    }
-                } else {
-                    shown.extend(show(&effect));
-                }
-            }
-            if inputs.is_empty() && self.shard.next_timeout().is_some_and(|at| at <= self.now) {
-                inputs.push(Input::Tick);
-            }
-        }
-        shown
-    }
-
-    fn answer(&self, request: &Request) -> Answer {
-        let client_id = match request {
-            Request::Authenticate { connect, .. } => connect.client_id.clone(),
-            Request::Continue { client_id, .. } => client_id.clone(),
-            Request::Judge { subject } => subject.client_id.clone(),
-        };
-        let subject = Subject { client_id, provider: "test".into(), ..Subject::default() };
-        let principal = Principal {
-            grants: self.grants.clone(),
-            subject: Some(Arc::new(subject)),
-            expires: self.expires,
-            ..Principal::default()
-        };
-        Answer::Accept { principal, data: None }
-    }
-
-    fn connect(&mut self, slot: u32, connect: Connect) -> Vec<String> {
-        self.input(common::opened(conn(slot), 1 << 20));
-        self.packet(slot, Packet::Connect(Box::new(connect)))
-    }
-
-    fn packet(&mut self, slot: u32, packet: Packet) -> Vec<String> {
-        self.input(Input::Packet { conn: conn(slot), packet })
-    }
-
-    fn rights_change(&mut self, grants: Grants) -> Vec<String> {
-        self.grants = grants;
-        let command = Box::new(Command::RightsChanged);
-        self.input(Input::Command { ticket: Ticket(0), command })
-    }
-
-    fn wait(&mut self, ms: u64) -> Vec<String> {
-        self.now = self.now.plus_ms(ms);
-        self.input(Input::Tick)
-    }
-}
-
-fn conn(slot: u32) -> ConnId {
-    ConnId { slot, epoch: 0 }
-}
-
-fn id(value: u16) -> PacketId {
-    PacketId::new(value).expect("not zero")
-}
-
-fn client(version: ProtocolVersion, client_id: &str) -> Connect {
-    let properties = match version {
-        ProtocolVersion::V5 => [Property::SessionExpiryInterval(100)].into_iter().collect(),
-        _ => Properties::new(),
-    };
-    common::connect(version, client_id, properties)
-}
-
-fn v5(client_id: &str) -> Connect {
-    client(ProtocolVersion::V5, client_id)
-}
-
-fn message(topic: &str) -> Message {
-    Message::new(topic, &Properties::new(), b"x").expect("short")
-}
-
-fn publish(topic: &str, qos: QoS, packet_id: u16) -> Packet {
-    let (dup, retain, topic_alias) = (false, false, None);
-    let (packet_id, message) = (PacketId::new(packet_id), message(topic));
-    Packet::Publish(Publish { dup, qos, retain, packet_id, topic_alias, message })
-}
-
-fn retained(topic: &str) -> Packet {
-    let Packet::Publish(publish) = publish(topic, QoS::AtMostOnce, 0) else { unreachable!() };
-    Packet::Publish(Publish { retain: true, ..publish })
-}
-
-fn subscribe(filters: &[&str]) -> Packet {
-    let options = SubscriptionOptions { qos: QoS::AtLeastOnce, ..Default::default() };
-    let filters =
-        filters.iter().map(|filter| SubscribeFilter { filter: (*filter).into(), options });
-    Packet::Subscribe(Box::new(Subscribe {
-        packet_id: id(1),
-        properties: Properties::new(),
-        filters: filters.collect(),
-    }))
-}
-
-fn rule(allow: bool, actions: Actions, filter: &str) -> Rule {
-    Rule::new(allow, actions, Pattern::of_filter(filter), &format!("rule of {filter}"))
-}
-
-fn only(filter: &str) -> Grants {
-    Grants::Rules(Arc::new([rule(true, Actions::ALL, filter)]))
-}
-
-fn show(effect: &Effect) -> Option<String> {
-    Some(match effect {
-        Effect::Send { conn, frame } => {
-            let slot = conn.slot;
-            match frame {
-                Frame::Publish { message, .. } => format!("{slot} PUBLISH {}", message.topic_str()),
-                Frame::Ack { kind, reason, .. } => format!("{slot} {kind:?} {reason:?}"),
-                Frame::Packet(_, packet) => match &**packet {
-                    Packet::SubAck(ack) => format!("{slot} SubAck {:?}", ack.reasons),
-                    Packet::PubAck(ack) => format!("{slot} PubAck {:?}", ack.reason),
-                    Packet::PubRec(ack) => format!("{slot} PubRec {:?}", ack.reason),
-                    Packet::Disconnect(goodbye) => {
-                        format!("{slot} Disconnect {:?}", goodbye.reason)
-                    }
-                    Packet::Auth(auth) => format!("{slot} Auth {:?}", auth.reason),
-                    Packet::ConnAck(ack) => format!("{slot} ConnAck {:?}", ack.reason),
-                    other => format!("{slot} {other:?}"),
-                },
-                other => format!("{slot} {other:?}"),
-            }
-        }
-        Effect::Close { conn, cause } => format!("{} closed {cause:?}", conn.slot),
-        Effect::Note(event) => match &**event {
-            Event::Denied { conn, action, topic, rule, untold, .. } => {
-                let rule = rule.as_deref().unwrap_or("no rule");
-                format!("{} denied {action:?} {topic} by {rule}, untold {untold}", conn.slot)
-            }
-            _ => return None,
-        },
-        _ => return None,
-    })
-}
+use world::*;
 
 /// CVE-2021-34434: a subscription was kept after the right to it was gone.
 #[test]
@@ -252,16 +71,7 @@ fn what_was_sent_is_judged_when_it_is_sent_again() {
     for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
         let mut world = World::new(|_| {});
         world.connect(1, v5("reader"));
-        let options = SubscriptionOptions { qos, ..Default::default() };
-        let filters = ["a", "b"].map(|filter| SubscribeFilter { filter: filter.into(), options });
-        world.packet(
-            1,
-            Packet::Subscribe(Box::new(Subscribe {
-                packet_id: id(1),
-                properties: Properties::new(),
-                filters: filters.into(),
-            })),
-        );
+        world.packet(1, subscribe_at(&["a", "b"], qos));
         world.connect(2, v5("writer"));
         for (number, topic) in [(1, "b"), (2, "a")] {
             world.packet(2, publish(topic, qos, number));
@@ -454,16 +264,6 @@ fn denials_are_told_now_and_then() {
     world.wait(10_000);
     let said = world.packet(1, publish("b", QoS::AtMostOnce, 0));
     assert_eq!(said, ["1 denied Publish b by no rule, untold 5"]);
-}
-
-fn with_method(client_id: &str) -> Connect {
-    let properties = [Property::AuthenticationMethod("M".into())].into_iter().collect();
-    Connect { properties, ..v5(client_id) }
-}
-
-fn auth(reason: ReasonCode) -> Packet {
-    let properties = [Property::AuthenticationMethod("M".into())].into_iter().collect();
-    Packet::Auth(Box::new(Auth { reason, properties }))
 }
 
 #[test]
