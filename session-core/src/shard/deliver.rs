@@ -274,14 +274,22 @@ impl Shard {
         let Some(exchange) = next else { return false };
         let (packet_id, place) = (exchange.packet_id, exchange.place);
         let stage = exchange.stage.clone();
-        let may_be_sent = |queued: &Queued| {
-            may_receive(conn, &queued.message)
-                && fits(conn, Sending::of(queued, Some(packet_id), true), 0)
-        };
-        let is_over = matches!(&stage, Stage::Published(queued) if !may_be_sent(queued));
+        let may_read = |queued: &Queued| may_receive(conn, &queued.message);
+        let has_room = |queued| fits(conn, Sending::of(queued, Some(packet_id), true), 0);
+        let is_withheld = matches!(&stage, Stage::Published(queued) if !may_read(queued));
+        let is_over =
+            matches!(&stage, Stage::Published(queued) if is_withheld || !has_room(queued));
         let conn = conn.id;
         session.traffic.mark_sent(packet_id);
         match stage {
+            // The receiver may have it, and what it remembers of the identifier ends by PUBREL.
+            Stage::Published(queued) if is_withheld && queued.qos == QoS::ExactlyOnce => {
+                if self.logs(id) {
+                    self.log(cx, Record::Received { session: id, packet_id, place });
+                }
+                self.apply_received(id, packet_id);
+                self.send_ack(cx, conn, AckKind::PubRel, packet_id, ReasonCode::Success);
+            }
             //= [MQTT-3.1.2-25] this connection takes less than the earlier one did, or may not read it any more.
             Stage::Published(_) if is_over => {
                 if self.logs(id) {
