@@ -16,8 +16,8 @@ use super::{
     timer::Timer,
 };
 use crate::{
-    Authentication, Cause, ConnId, Effect, Event, Grants, Limits, Origin, Principal, Request,
-    Subject, Time,
+    Action, Authentication, Cause, ConnId, Effect, Event, Grants, Limits, Origin, Principal,
+    Request, Subject, Time,
 };
 
 impl Shard {
@@ -196,7 +196,8 @@ impl Shard {
         data: Option<Bytes>,
     ) {
         self.end_absence(cx, &connect.client_id);
-        if let Err(reason) = self.judge_principal(&connect, &principal) {
+        let room = self.judge_room(&connect);
+        if let Err(reason) = room.and_then(|()| judge_will(cx, id, &connect, &principal)) {
             return self.refuse_connect(cx, id, reason);
         }
         let (session, present) = self.take_session(cx, &connect);
@@ -237,7 +238,8 @@ impl Shard {
         self.by_client.get(&self.sessions, client_id)
     }
 
-    fn judge_principal(&self, connect: &Connect, who: &Principal) -> Result<(), ReasonCode> {
+    /// Whether there is room for one more connection, and for its session.
+    fn judge_room(&self, connect: &Connect) -> Result<(), ReasonCode> {
         let limits = &self.config.limits;
         // Who takes its own session over brings no further connection.
         let present = self.session_of(&connect.client_id);
@@ -250,11 +252,6 @@ impl Shard {
         }
         if present.is_none() && self.sessions.len() >= limits.sessions_max as usize {
             return Err(ReasonCode::QuotaExceeded);
-        }
-        if let Some(will) = &connect.will
-            && !who.grants.may_publish(will.message.topic_str(), will.qos, will.retain)
-        {
-            return Err(ReasonCode::NotAuthorized);
         }
         Ok(())
     }
@@ -522,6 +519,31 @@ impl Shard {
             });
         }
     }
+}
+
+/// Whether a client may leave the Will that it comes with; what forbids it is told.
+fn judge_will(
+    cx: &mut Cx<'_>,
+    conn: ConnId,
+    connect: &Connect,
+    who: &Principal,
+) -> Result<(), ReasonCode> {
+    let Some(will) = &connect.will else { return Ok(()) };
+    let topic = will.message.topic_str();
+    let verdict = who.grants.judge_publish(topic, will.qos, will.retain);
+    if verdict.allowed {
+        return Ok(());
+    }
+    cx.out.push(Effect::Note(Box::new(Event::Denied {
+        conn,
+        client_id: connect.client_id.clone(),
+        user: who.subject.as_ref().and_then(|subject| subject.user.clone()),
+        action: Action::Publish,
+        topic: topic.into(),
+        rule: verdict.rule.map(|rule| rule.source.clone()),
+        untold: 0,
+    })));
+    Err(ReasonCode::NotAuthorized)
 }
 
 /// The Keep Alive in force, seconds `[MQTT-3.1.2-21]`. Before 5.0 a client cannot be told another.

@@ -113,6 +113,28 @@ fn a_message_that_is_held_is_judged_again_when_it_is_released() {
 }
 
 #[test]
+fn a_will_without_a_right_to_it_lets_nobody_in_and_is_told_with_its_rule() {
+    let will = Will { qos: QoS::AtMostOnce, retain: false, delay_s: 0, message: message("last") };
+    for (version, answer) in
+        [(ProtocolVersion::V5, "NotAuthorized"), (ProtocolVersion::V311, "NotAuthorized")]
+    {
+        let mut world = World::new(|_| {});
+        let rules = [rule(false, Actions::ALL, "last"), rule(true, Actions::ALL, "#")];
+        world.grants = Grants::Rules(rules.into());
+        let connect = Connect { will: Some(Box::new(will.clone())), ..client(version, "mortal") };
+        assert_eq!(
+            world.connect(1, connect),
+            [
+                "1 denied Publish last by rule of last, untold 0",
+                &format!("1 ConnAck {answer}"),
+                "1 closed Refused(NotAuthorized)"
+            ]
+        );
+        assert_eq!(world.shard.view().sessions(), 0);
+    }
+}
+
+#[test]
 fn a_will_that_may_not_be_published_any_more_is_not() {
     for (allowed, expected) in [("last", vec!["1 PUBLISH last"]), ("other", vec![])] {
         let mut world = World::new(|_| {});
