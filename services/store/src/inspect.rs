@@ -12,6 +12,7 @@ use crate::{
     keys::{self, Sid, kind},
     recovery,
     rows::Rows,
+    subjects::Subjects,
     values::{self, Exchange, Identity, Lifetime},
     wire::Reader,
 };
@@ -177,17 +178,18 @@ impl<V: FnMut(Item)> Inspection<'_, V> {
         });
         self.each_of_client(kind::HELD, |client_id, key, value| {
             let packet_id = keys::packet_id(key)?;
-            let publication = values::decode_publication(ShardId(0), value)?;
+            let publication =
+                values::decode_publication(ShardId(0), value, &mut Subjects::default())?;
             Some(Item::Held { client_id, packet_id, publication })
         });
         self.each(kind::OUTGOING, |_, key, value| {
             let shard = ShardId(key.u16()?);
             let message = keys::message(key)?;
-            let publication = values::decode_publication(shard, value)?;
+            let publication = values::decode_publication(shard, value, &mut Subjects::default())?;
             Some(Some(Item::Owed { message, publication }))
         });
         self.each(kind::RETAINED, |_, _, value| {
-            Some(Some(Item::Retained(values::decode_retained(value)?)))
+            Some(Some(Item::Retained(values::decode_retained(value, &mut Subjects::default())?)))
         });
     }
 

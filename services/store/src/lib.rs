@@ -21,6 +21,7 @@ mod recovery;
 mod rows;
 pub mod sim;
 mod store;
+mod subjects;
 mod sweep;
 mod tables;
 mod values;

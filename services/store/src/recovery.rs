@@ -13,6 +13,7 @@ use crate::{
     changes::{Change, Translator},
     keys::{self, Sid, kind},
     rows::Rows,
+    subjects::Subjects,
     tables::{Tables, Unreadable},
     values::{self, Exchange, Identity, Lifetime},
     wire::{Reader, Write},
@@ -68,6 +69,8 @@ struct Everything {
     numbered: Vec<(ShardId, u32, u64)>,
     outgoing: Vec<(ShardId, MsgId, Publication)>,
     retained: Vec<session_core::Retained>,
+    /// On whose rights those rest.
+    subjects: Subjects,
     /// Waiting messages of one session that are read.
     first_messages: usize,
     losses: Vec<String>,
@@ -217,7 +220,8 @@ impl Everything {
             |rest: &mut Reader<'_>| Some((ShardId(rest.u16()?), keys::message(rest)?));
         self.each(rows, kind::OUTGOING, |all, key, value| {
             let (shard, message) = shard_message(&mut Reader(key))?;
-            all.outgoing.push((shard, message, values::decode_publication(shard, value)?));
+            let publication = values::decode_publication(shard, value, &mut all.subjects)?;
+            all.outgoing.push((shard, message, publication));
             Some(())
         });
         self.each(rows, kind::NUMBERED, |all, key, value| {
@@ -226,7 +230,7 @@ impl Everything {
             Some(())
         });
         self.each(rows, kind::RETAINED, |all, _, value| {
-            all.retained.push(values::decode_retained(value)?);
+            all.retained.push(values::decode_retained(value, &mut all.subjects)?);
             Some(())
         });
         self.each(rows, kind::ENDING, |all, key, _| {
@@ -274,8 +278,10 @@ impl Everything {
             session.seen.push((keys::message(key)?, Reader(value).u64()?));
             Some(())
         });
+        let mut subjects = Subjects::default();
         self.each_of_session(rows, kind::HELD, |session, key, value| {
-            let publication = values::decode_publication(session.identity.shard, value)?;
+            let shard = session.identity.shard;
+            let publication = values::decode_publication(shard, value, &mut subjects)?;
             session.held.push((keys::packet_id(key)?, publication));
             Some(())
         });

@@ -3,13 +3,18 @@
 //! Reading judges everything: bytes that no broker wrote give `None`, never a panic and never an
 //! allocation that the bytes do not pay for.
 
+use std::sync::Arc;
+
 use codec::{Message, QoS, RetainHandling, SubscriptionOptions, Will};
 use session_core::{
     Extra, Flight, Ids, Place, Publication, Queued, Retained, SessionId, SessionRef, ShardId,
-    Shared, Subscription, Time,
+    Shared, Subject, Subscription, Time,
 };
 
-use crate::wire::{Reader, Write};
+use crate::{
+    subjects::{self, Subjects},
+    wire::{Reader, Write},
+};
 
 /// Who a session is; this never changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +44,8 @@ const EXTRA: u8 = 0b1000;
 const SHARED: u8 = 0b1_0000;
 const PUBLISHER: u8 = 0b10_0000;
 const BODY: u8 = 0b100_0000;
+/// Whose right it rests on is told; rows of earlier versions have none.
+const BY: u8 = 0b1000_0000;
 
 fn flags(qos: QoS, retain: bool) -> u8 {
     qos as u8 | if retain { RETAIN } else { 0 }
@@ -251,22 +258,42 @@ pub(crate) fn decode_queued(
     Some(Queued { message, qos: qos(flags)?, retain: flags & RETAIN > 0, at, place, extra })
 }
 
+/// Whose right a message rests on, with its flag. What cannot be told is left out: nobody will be asked.
+fn by_bytes(by: Option<&Arc<Subject>>) -> (u8, Option<Vec<u8>>) {
+    let bytes = by.and_then(|by| subjects::encode(by));
+    (if bytes.is_some() { BY } else { 0 }, bytes)
+}
+
+fn by(flags: u8, rest: &mut Reader<'_>, subjects: &mut Subjects) -> Option<Option<Arc<Subject>>> {
+    if flags & BY == 0 {
+        return Some(None);
+    }
+    Some(Some(subjects.read(rest.bytes()?)?))
+}
+
 /// Without its flight, which a crash ends, and its origin, which is its shard.
 pub(crate) fn encode_publication(of: &Publication) -> Vec<u8> {
-    let room = if of.publisher.is_some() { 19 } else { 9 };
+    let (by_flag, by) = by_bytes(of.by.as_ref());
+    let room =
+        if of.publisher.is_some() { 19 } else { 9 } + by.as_ref().map_or(0, |by| by.len() + 4);
     let mut out = Vec::with_capacity(of.message.size().saturating_add(room));
     let publisher = if of.publisher.is_some() { PUBLISHER } else { 0 };
-    out.u8(flags(of.qos, of.retain) | publisher);
+    out.u8(flags(of.qos, of.retain) | publisher | by_flag);
     out.u64(of.at.0);
     if let Some(SessionRef { shard, session }) = of.publisher {
         out.u16(shard.0);
         put_session(&mut out, session);
     }
+    by.into_iter().for_each(|by| out.bytes(&by));
     out.extend_from_slice(of.message.as_bytes());
     out
 }
 
-pub(crate) fn decode_publication(origin: ShardId, bytes: &[u8]) -> Option<Publication> {
+pub(crate) fn decode_publication(
+    origin: ShardId,
+    bytes: &[u8],
+    subjects: &mut Subjects,
+) -> Option<Publication> {
     let mut rest = Reader(bytes);
     let (flags, at) = (rest.u8()?, Time(rest.u64()?));
     let publisher = if flags & PUBLISHER > 0 {
@@ -275,24 +302,29 @@ pub(crate) fn decode_publication(origin: ShardId, bytes: &[u8]) -> Option<Public
     } else {
         None
     };
+    let by = by(flags, &mut rest, subjects)?;
     let message = Message::from_bytes(rest.rest())?;
     let (qos, retain, flight) = (qos(flags)?, flags & RETAIN > 0, Flight::Unwatched);
-    Some(Publication { message, qos, retain, at, publisher, by: None, origin, flight })
+    Some(Publication { message, qos, retain, at, publisher, by, origin, flight })
 }
 
 pub(crate) fn encode_retained(of: &Retained) -> Vec<u8> {
-    let mut out = Vec::with_capacity(of.message.size().saturating_add(9));
-    out.u8(flags(of.qos, true));
+    let (by_flag, by) = by_bytes(of.by.as_ref());
+    let room = 9 + by.as_ref().map_or(0, |by| by.len() + 4);
+    let mut out = Vec::with_capacity(of.message.size().saturating_add(room));
+    out.u8(flags(of.qos, true) | by_flag);
     out.u64(of.at.0);
+    by.into_iter().for_each(|by| out.bytes(&by));
     out.extend_from_slice(of.message.as_bytes());
     out
 }
 
-pub(crate) fn decode_retained(bytes: &[u8]) -> Option<Retained> {
+pub(crate) fn decode_retained(bytes: &[u8], subjects: &mut Subjects) -> Option<Retained> {
     let mut rest = Reader(bytes);
     let (flags, at) = (rest.u8()?, Time(rest.u64()?));
+    let by = by(flags, &mut rest, subjects)?;
     let message = Message::from_bytes(rest.rest())?;
-    Some(Retained { message, qos: qos(flags)?, at, by: None })
+    Some(Retained { message, qos: qos(flags)?, at, by })
 }
 
 #[cfg(test)]
@@ -352,16 +384,23 @@ mod tests {
             assert_eq!(decode_queued(5, &bytes, body), Some(queued));
         }
         let session = SessionRef { shard: ShardId(1), session: SessionId::new(2, 3) };
+        let read = &mut Subjects::default();
+        let by = Some(Arc::new(Subject { client_id: "c".into(), ..Subject::default() }));
         for publication in [publication(None), publication(Some(session))] {
-            let bytes = encode_publication(&publication);
-            assert_eq!(decode_publication(ShardId(3), &bytes), Some(publication));
+            for publication in [Publication { by: by.clone(), ..publication.clone() }, publication]
+            {
+                let bytes = encode_publication(&publication);
+                assert_eq!(decode_publication(ShardId(3), &bytes, read), Some(publication));
+            }
         }
         let will = Will { qos: QoS::AtMostOnce, retain: true, delay_s: 4, message: message() };
         for due in [None, Some(Time(9))] {
             assert_eq!(decode_will(&encode_will(&will, due)), Some((will.clone(), due)));
         }
-        let retained = Retained { message: message(), qos: QoS::AtMostOnce, at: Time(1), by: None };
-        assert_eq!(decode_retained(&encode_retained(&retained)), Some(retained));
+        for by in [None, by] {
+            let retained = Retained { message: message(), qos: QoS::AtMostOnce, at: Time(1), by };
+            assert_eq!(decode_retained(&encode_retained(&retained), read), Some(retained));
+        }
         let session = SessionId::new(7, 8);
         let identity = Identity { shard: ShardId(6), session, client_id: "c".into() };
         assert_eq!(Identity::decode(&identity.encode()), Some(identity));
@@ -389,12 +428,25 @@ mod tests {
         }
     }
 
+    /// Rows that were written before it was told whose right a message rests on.
+    #[test]
+    fn earlier_rows_are_read() {
+        let at = 7_u64.to_be_bytes();
+        let row = [&[0b101][..], &at, message().as_bytes()].concat();
+        let (qos, at) = (QoS::AtLeastOnce, Time(7));
+        let retained = Retained { message: message(), qos, at, by: None };
+        assert_eq!(decode_retained(&row, &mut Subjects::default()), Some(retained.clone()));
+        assert_eq!(encode_retained(&retained), row);
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
             let _ = (Identity::decode(&bytes), Lifetime::decode(&bytes), Exchange::decode(&bytes));
-            let _ = (decode_will(&bytes), decode_subscription(&bytes), decode_retained(&bytes));
-            let _ = (decode_queued(1, &bytes, |_| None), decode_publication(ShardId(0), &bytes));
+            let _ = (decode_will(&bytes), decode_subscription(&bytes));
+            let read = &mut Subjects::default();
+            let _ = (decode_retained(&bytes, read), decode_publication(ShardId(0), &bytes, read));
+            let _ = decode_queued(1, &bytes, |_| None);
         }
     }
 }

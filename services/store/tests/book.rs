@@ -1,8 +1,12 @@
 //! The book on a simulated disk: what is written is read back, and what is damaged is named.
 
+use std::sync::Arc;
+
 use codec::{Message, Properties, QoS};
 use proptest::prelude::*;
-use session_core::{Load, Place, Queued, Record, Retained, SessionId, ShardId, ShardMap, Time};
+use session_core::{
+    Load, Place, Queued, Record, Retained, SessionId, ShardId, ShardMap, Subject, Time,
+};
 use store::{
     Book, Opening, Recovered, Repair, StoreError,
     sim::{SimDisk, SimFiles, SimTables},
@@ -47,6 +51,34 @@ fn retained(topic: &str) -> Record {
     let retained =
         Retained { message: message(topic), qos: QoS::AtLeastOnce, at: Time(7), by: None };
     Record::Retained { retained: Box::new(retained) }
+}
+
+/// Whose right a retained message rests on is told again, and kept once for all that is the same client's.
+#[test]
+fn whose_right_a_message_rests_on_is_read_back() {
+    let disk = SimDisk::default();
+    let by = Some(Arc::new(Subject { client_id: "c".into(), ..Subject::default() }));
+    let mut written: Vec<Record> = ["a", "b"]
+        .map(|topic| {
+            let (qos, at) = (QoS::AtLeastOnce, Time(7));
+            let retained = Retained { message: message(topic), qos, at, by: by.clone() };
+            Record::Retained { retained: Box::new(retained) }
+        })
+        .into();
+    let (mut book, _) = open(&disk);
+    write(&mut book, written.clone());
+    written.push(retained("earlier"));
+    write(&mut book, [retained("earlier")]);
+    drop(book);
+    let (_, recovered) = open(&disk);
+    let mut read = recovered.logs[0].clone();
+    read.retain(|record| matches!(record, Record::Retained { .. }));
+    assert_eq!(read, written);
+    let subjects = read.iter().filter_map(|record| match record {
+        Record::Retained { retained } => retained.by.as_ref().map(Arc::as_ptr),
+        _ => None,
+    });
+    assert_eq!(subjects.collect::<std::collections::BTreeSet<_>>().len(), 1);
 }
 
 /// Writes records one by one, each in a frame of its own.

@@ -64,7 +64,7 @@ use self::{
     traffic::Spares,
     tree::Tree,
 };
-use crate::rate::Meter;
+use crate::{Authentication, rate::Meter};
 use crate::{Cause, CommitSeq, ConnId, Effect, Effects, Input, ShardConfig, ShardId, Ticket, Time};
 
 const _: () = assert!(
@@ -206,6 +206,9 @@ impl Shard {
         self.send_out_again(cx);
         self.wake_sessions(cx);
         self.announce(cx);
+        if self.config.authentication == Authentication::Ask {
+            self.judge_publishers();
+        }
         self.work(cx);
     }
 

@@ -65,7 +65,7 @@ pub struct Publication {
     pub at: Time,
     /// The publishing session, for No Local `[MQTT-3.8.3-3]`.
     pub publisher: Option<SessionRef>,
-    /// Whose right it rests on; only of messages that are to be retained, and not known after a restart.
+    /// Whose right it rests on; only of messages that are to be retained.
     pub by: Option<Arc<Subject>>,
     /// The shard that waits.
     pub origin: ShardId,
@@ -145,7 +145,7 @@ pub struct Retained {
     pub qos: QoS,
     /// When the broker got it; its expiry counts from here.
     pub at: Time,
-    /// Whose right it rests on; not known after a restart.
+    /// Whose right it rests on, if anybody was asked about it.
     pub by: Option<Arc<Subject>>,
 }
 

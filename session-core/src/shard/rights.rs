@@ -1,7 +1,16 @@
 //! What a change of rights brings about: who is connected is asked about again, and those on whose rights rests
 //! what is retained, and what they may not have or do any more ends.
 
-use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    vec::Vec,
+};
+use core::{
+    cmp::Ordering,
+    hash::{Hash, Hasher},
+};
 
 use codec::{PacketType, ReasonCode};
 
@@ -13,11 +22,40 @@ const JUDGED_PER_CALL: u32 = 1_000;
 /// The least time between two lines of what the same connection may not do.
 const DENIAL_PAUSE_MS: u64 = 10_000;
 
-/// Who has published something: Client Identifier and proved name.
-type Publisher = (Box<str>, Option<Box<str>>);
+/// Who has published something, by Client Identifier and proved name: from whatever address it came, it is the same.
+#[derive(Clone, Debug)]
+struct Publisher(Arc<Subject>);
 
-fn publisher(subject: &Subject) -> Publisher {
-    (subject.client_id.clone(), subject.user.clone())
+impl Publisher {
+    fn name(&self) -> (&str, Option<&str>) {
+        (&self.0.client_id, self.0.user.as_deref())
+    }
+}
+
+impl PartialEq for Publisher {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Publisher {}
+
+impl PartialOrd for Publisher {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Publisher {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name().cmp(&other.name())
+    }
+}
+
+impl Hash for Publisher {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
+    }
 }
 
 /// Those on whose rights rests what is retained, and Wills that wait. Nothing is known of them until rights have
@@ -25,10 +63,10 @@ fn publisher(subject: &Subject) -> Publisher {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Publishers {
     /// They are still to be asked about.
-    to_judge: Vec<Arc<Subject>>,
+    to_judge: Vec<Publisher>,
     /// The open questions about them.
     tickets: BTreeMap<Ticket, Publisher>,
-    /// Those who were asked about since rights have last changed.
+    /// Those who were asked about since rights have last changed, each as it was asked about last.
     known: BTreeMap<Publisher, Known>,
     /// Until then somebody may have published by rights that it has no more.
     unsure_until: Option<Time>,
@@ -37,8 +75,6 @@ pub(super) struct Publishers {
 /// What is known of a publisher.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Known {
-    /// As it was asked about last.
-    subject: Arc<Subject>,
     /// The last question, while it is open: an answer to an earlier one comes too late.
     asked: Option<Ticket>,
     /// What it may do, as far as that was answered.
@@ -50,7 +86,8 @@ impl Publishers {
     /// publisher was when it published it, what counts is what it may do now.
     pub(super) fn allow_retained(&self, retained: &Retained) -> bool {
         let Some(by) = retained.by.as_ref().filter(|_| !self.known.is_empty()) else { return true };
-        let grants = self.known.get(&publisher(by)).and_then(|known| known.grants.as_ref());
+        let known = self.known.get(&Publisher(by.clone()));
+        let grants = known.and_then(|known| known.grants.as_ref());
         grants.is_none_or(|grants| {
             grants.may_publish(retained.message.topic_str(), retained.qos, true)
         })
@@ -60,29 +97,30 @@ impl Publishers {
     /// found out about an earlier connection does not count.
     pub(super) fn allow_will(
         &self,
-        by: &Subject,
+        by: &Arc<Subject>,
         is_allowed: impl FnOnce(&Grants) -> bool,
     ) -> bool {
         if self.known.is_empty() {
             return true;
         }
-        let known = self.known.get(&publisher(by)).filter(|known| *known.subject == *by);
-        known.and_then(|known| known.grants.as_ref()).is_none_or(is_allowed)
+        let known = self.known.get_key_value(&Publisher(by.clone()));
+        let grants =
+            known.filter(|(who, _)| who.0 == *by).and_then(|(_, known)| known.grants.as_ref());
+        grants.is_none_or(is_allowed)
     }
 
     /// One about whom a question is said to be open.
     #[cfg(test)]
     pub(super) fn waiting(subject: Arc<Subject>, asked: Ticket) -> Self {
-        let name = publisher(&subject);
-        let known = Known { subject, asked: Some(asked), grants: None };
-        Self { known: [(name, known)].into(), ..Self::default() }
+        let known = Known { asked: Some(asked), grants: None };
+        Self { known: [(Publisher(subject), known)].into(), ..Self::default() }
     }
 
     /// Whether each question that somebody waits for is open.
     pub(super) fn wait_for_open_questions(&self) -> bool {
         let mut known = self.known.iter();
-        known.all(|(name, known)| {
-            known.asked.is_none_or(|asked| self.tickets.get(&asked) == Some(name))
+        known.all(|(who, known)| {
+            known.asked.is_none_or(|asked| self.tickets.get(&asked) == Some(who))
         })
     }
 }
@@ -92,32 +130,38 @@ impl Shard {
     pub(super) fn judge_all(&mut self, cx: &Cx<'_>) -> Reply {
         let known = self.conns.iter().filter(|conn| conn.rare().subject.is_some());
         self.to_judge = known.map(|conn| conn.id).collect();
-        let mut publishers = BTreeMap::new();
-        self.retained.each(|retained| {
-            if let Some(by) = &retained.by {
-                publishers.insert(publisher(by), by.clone());
-            }
-        });
-        for (_, session) in self.sessions.iter() {
-            if let Some(by) = session.will.as_ref().and_then(|will| will.by.as_ref()) {
-                publishers.insert(publisher(by), by.clone());
-            }
-        }
-        // Who has nothing here is not asked about, and what was found out about it is old.
-        self.publishers.known.retain(|name, _| publishers.contains_key(name));
-        self.publishers.to_judge = publishers.into_values().collect();
+        self.judge_publishers();
         // Within this time every client has been judged, or its connection has ended.
         let patience_ms = self.config.limits.ask_timeout_ms.saturating_mul(2);
         self.publishers.unsure_until = Some(cx.now.plus_ms(patience_ms));
         Reply::Done
     }
 
+    /// Everybody on whose rights something rests is to be asked about: they have changed, or may have while the broker
+    /// was not there.
+    pub(super) fn judge_publishers(&mut self) {
+        let mut publishers = BTreeSet::new();
+        let mut add = |by: Option<&Arc<Subject>>| {
+            if let Some(by) = by {
+                publishers.replace(Publisher(by.clone()));
+            }
+        };
+        self.retained.each(|retained| add(retained.by.as_ref()));
+        self.outgoing.values().for_each(|outgoing| add(outgoing.publication.by.as_ref()));
+        for (_, session) in self.sessions.iter() {
+            add(session.will.as_ref().and_then(|will| will.by.as_ref()));
+        }
+        // Who has nothing here is not asked about, and what was found out about it is old.
+        self.publishers.known.retain(|who, _| publishers.contains(who));
+        self.publishers.to_judge = publishers.into_iter().collect();
+    }
+
     /// Asks about those who are to be asked about, as far as one call goes.
     pub(super) fn judge_waiting(&mut self, cx: &mut Cx<'_>) {
         for _ in 0..JUDGED_PER_CALL {
             let Some(id) = self.to_judge.pop() else {
-                let Some(subject) = self.publishers.to_judge.pop() else { return };
-                self.judge_publisher(cx, subject);
+                let Some(who) = self.publishers.to_judge.pop() else { return };
+                self.judge_publisher(cx, who);
                 continue;
             };
             let Some(conn) = self.conns.get(id) else { continue };
@@ -172,20 +216,20 @@ impl Shard {
     }
 
     /// Asks whether what somebody has published, and is retained, may still be there.
-    fn judge_publisher(&mut self, cx: &mut Cx<'_>, subject: Arc<Subject>) {
-        let ticket = self.put_question(cx, Request::Judge { subject: subject.clone() });
+    fn judge_publisher(&mut self, cx: &mut Cx<'_>, who: Publisher) {
+        let ticket = self.put_question(cx, Request::Judge { subject: who.0.clone() });
         let publishers = &mut self.publishers;
-        let name = publisher(&subject);
-        publishers.tickets.insert(ticket, name.clone());
-        let grants = publishers.known.remove(&name).and_then(|known| known.grants);
-        publishers.known.insert(name, Known { subject, asked: Some(ticket), grants });
+        publishers.tickets.insert(ticket, who.clone());
+        // Removed, so that the name stands for who was asked about last.
+        let grants = publishers.known.remove(&who).and_then(|known| known.grants);
+        publishers.known.insert(who, Known { asked: Some(ticket), grants });
     }
 
     /// What is retained of a publisher who may not publish it any more stays, and goes to nobody: rights may come
     /// back, as when a block ends.
     pub(super) fn on_publisher_judged(&mut self, ticket: Ticket, answer: Answer) {
-        let Some(name) = self.publishers.tickets.remove(&ticket) else { return };
-        let Some(known) = self.publishers.known.get_mut(&name) else { return };
+        let Some(who) = self.publishers.tickets.remove(&ticket) else { return };
+        let Some(known) = self.publishers.known.get_mut(&who) else { return };
         if known.asked != Some(ticket) {
             return;
         }
@@ -204,12 +248,13 @@ impl Shard {
         if !is_unsure && publishers.known.is_empty() {
             return;
         }
-        let is_asked = match publishers.known.get(&publisher(by)) {
-            Some(known) => known.subject == *by,
+        let who = Publisher(by.clone());
+        let is_asked = match publishers.known.get_key_value(&who) {
+            Some((known, _)) => known.0 == *by,
             None => !is_unsure,
         };
         if !is_asked {
-            self.judge_publisher(cx, by.clone());
+            self.judge_publisher(cx, who);
         }
     }
 

@@ -3,7 +3,8 @@
 
 use codec::{Connect, Message, Properties, QoS, ReasonCode, Will};
 use session_core::{
-    Action, Actions, Answer, Command, Grants, Input, Principal, Request, Subject, Ticket,
+    Action, Actions, Answer, Authentication, Command, Grants, Input, Principal, Request,
+    ShardConfig, Subject, Ticket,
 };
 
 use super::world::*;
@@ -215,6 +216,25 @@ fn what_comes_by_rights_that_have_just_ended_is_found_out_about() {
     let before = world.asked.len();
     world.packet(3, retained("c"));
     assert_eq!(world.asked.len(), before);
+}
+
+/// Rights may change while the broker is not there.
+#[test]
+fn what_is_retained_is_judged_again_after_a_restart() {
+    let mut world = World::new(|_| {});
+    world.connect(1, v5("writer"));
+    world.packet(1, retained("a"));
+    world.packet(1, retained("b"));
+    world.with(publishing("a")).restart(asking());
+    let (_, request) = world.last_question();
+    let Request::Judge { subject } = request else { panic!("{request:?}") };
+    assert_eq!((&*subject.client_id, &*subject.provider), ("writer", "test"));
+    assert_eq!(retained_for(&mut world, 2), ["2 PUBLISH a"]);
+    // Where nobody is asked, everybody may do everything.
+    let asked = world.asked.len();
+    world.restart(ShardConfig { authentication: Authentication::Anonymous, ..asking() });
+    assert_eq!(retained_for(&mut world, 3), ["3 PUBLISH a", "3 PUBLISH b"]);
+    assert_eq!(world.asked.len(), asked);
 }
 
 /// What was found out about a publisher of whom nothing was left at the last change is forgotten.

@@ -8,7 +8,7 @@ use codec::{
 };
 use session_core::{
     Actions, Answer, Authentication, Command, ConnId, Effect, Event, Grants, Input, Pattern,
-    Principal, Request, Rule, Shard, ShardConfig, ShardId, ShardMap, Subject, Ticket, Time,
+    Principal, Record, Request, Rule, Shard, ShardConfig, ShardId, ShardMap, Subject, Ticket, Time,
 };
 
 use super::common;
@@ -28,8 +28,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(change: impl FnOnce(&mut ShardConfig)) -> Self {
-        let mut config = ShardConfig::new(ShardId(0), ShardMap::new(1, 2));
-        config.authentication = Authentication::Ask;
+        let mut config = asking();
         change(&mut config);
         let mut shard = Shard::new(config);
         shard.start(Time(1000), &mut Vec::new());
@@ -48,12 +47,25 @@ impl World {
 
     /// What an input brings about, with all that is answered.
     pub(crate) fn input(&mut self, input: Input) -> Vec<String> {
-        let (mut inputs, mut shown) = (vec![input], Vec::new());
-        while let Some(input) = inputs.pop() {
-            let mut effects = Vec::new();
-            self.shard.handle(self.now, input, &mut effects);
+        let mut effects = Vec::new();
+        self.shard.handle(self.now, input, &mut effects);
+        self.carry_out(effects)
+    }
+
+    /// The broker ends, and begins again with what it has remembered; nobody is connected.
+    pub(crate) fn restart(&mut self, config: ShardConfig) -> Vec<String> {
+        let records: Vec<Record> = self.shard.snapshot().collect();
+        self.shard = Shard::recovered(config, records);
+        let mut effects = Vec::new();
+        self.shard.start(self.now, &mut effects);
+        self.carry_out(effects)
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) -> Vec<String> {
+        let (mut effects, mut inputs, mut shown) = (effects, Vec::new(), Vec::new());
+        loop {
             assert!(!self.checks || self.shard.check().is_ok(), "{:?}", self.shard.check());
-            for effect in effects.into_iter().flat_map(Effect::each) {
+            for effect in effects.drain(..).flat_map(Effect::each) {
                 if let Effect::Ask { ticket, request } = effect {
                     let answer = self.answer(&request);
                     self.asked.push((ticket, *request));
@@ -67,8 +79,9 @@ impl World {
             if inputs.is_empty() && self.shard.next_timeout().is_some_and(|at| at <= self.now) {
                 inputs.push(Input::Tick);
             }
+            let Some(input) = inputs.pop() else { return shown };
+            self.shard.handle(self.now, input, &mut effects);
         }
-        shown
     }
 
     fn answer(&self, request: &Request) -> Answer {
@@ -106,6 +119,13 @@ impl World {
         self.now = self.now.plus_ms(ms);
         self.input(Input::Tick)
     }
+}
+
+/// A broker of one shard that lets in whom somebody else does.
+pub(crate) fn asking() -> ShardConfig {
+    let mut config = ShardConfig::new(ShardId(0), ShardMap::new(1, 2));
+    config.authentication = Authentication::Ask;
+    config
 }
 
 pub(crate) fn conn(slot: u32) -> ConnId {
