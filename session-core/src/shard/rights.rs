@@ -14,7 +14,7 @@ use core::{
 
 use codec::{PacketType, ReasonCode};
 
-use super::{Cx, Shard, auth::sayable, msg::Retained};
+use super::{Cx, Shard, auth::sayable, conn::Conn, msg::Retained};
 use crate::{Action, Answer, ConnId, Effect, Event, Grants, Reply, Request, Subject, Ticket, Time};
 
 /// Clients that are asked about again in one call.
@@ -193,11 +193,17 @@ impl Shard {
                 self.recheck(cx, id);
             }
             // Nobody has begun an exchange: whoever wants one does not know what it was asked.
-            Answer::Continue { .. } => self.refuse(cx, id, ReasonCode::NotAuthorized),
-            Answer::Refuse { reason } => {
-                self.refuse(cx, id, sayable(reason, PacketType::Disconnect));
-            }
+            Answer::Continue { .. } => self.turn_out(cx, id, ReasonCode::NotAuthorized),
+            Answer::Refuse { reason } => self.turn_out(cx, id, reason),
         }
+    }
+
+    /// Ends the connection of a client that may not be there any more. Nothing is published on its behalf.
+    fn turn_out(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode) {
+        if let Some(session) = self.conns.get(id).and_then(Conn::session) {
+            self.set_will(cx, session, None);
+        }
+        self.refuse(cx, id, sayable(reason, PacketType::Disconnect));
     }
 
     /// Ends what a client may no longer have: subscriptions, and a Will.

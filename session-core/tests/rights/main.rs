@@ -149,6 +149,35 @@ fn a_will_that_may_not_be_published_any_more_is_not() {
     }
 }
 
+/// Who may not even be there leaves no last word.
+#[test]
+fn a_client_that_is_turned_out_leaves_no_will() {
+    for is_refused in [true, false] {
+        let mut world = World::new(|_| {});
+        world.connect(1, v5("reader"));
+        world.packet(1, subscribe(&["last"]));
+        let (qos, retain) = (QoS::AtMostOnce, false);
+        let will = Will { qos, retain, delay_s: 0, message: message("last") };
+        world.connect(2, Connect { will: Some(Box::new(will)), ..v5("mortal") });
+        world.is_silent = true;
+        world.rights_change(Grants::All);
+        let questions = world.asked.iter().rev().take(2);
+        let about_it = questions.filter_map(|(ticket, request)| match request {
+            Request::Judge { subject } if &*subject.client_id == "mortal" => Some(*ticket),
+            _ => None,
+        });
+        let ticket = about_it.last().expect("a question");
+        let said = if is_refused {
+            let reason = ReasonCode::Banned;
+            world.input(Input::Answer { ticket, answer: Box::new(Answer::Refuse { reason }) })
+        } else {
+            world.wait(10_000)
+        };
+        assert!(said.contains(&"2 closed Refused(NotAuthorized)".to_owned()), "{said:?}");
+        assert!(!said.iter().any(|line| line.contains("PUBLISH")), "{said:?}");
+    }
+}
+
 #[test]
 fn a_will_that_waits_is_judged_when_it_is_published() {
     for (allowed, expected) in [("last", vec!["1 PUBLISH last"]), ("other", vec![])] {
