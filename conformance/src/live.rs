@@ -8,7 +8,10 @@ use std::{
 
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
-use crate::world::{Connection, World, WorldError};
+use crate::{
+    lang::Setting,
+    world::{Connection, World, WorldError},
+};
 
 /// How long the live world waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +203,10 @@ impl World for Live {
 
     fn crash(&mut self) -> Result<(), WorldError> {
         Err(WorldError("a live broker cannot be made to crash".to_owned()))
+    }
+
+    fn change_rights(&mut self, _: &[Setting]) -> Result<(), WorldError> {
+        Err(WorldError("a live broker cannot be told of rights".to_owned()))
     }
 
     fn is_live(&self) -> bool {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::lang::Setting;
+
 /// A connection of the player to the broker, named by the world that opened it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Connection(pub usize);
@@ -59,6 +61,12 @@ pub trait World {
     /// # Errors
     /// The broker cannot be commanded.
     fn crash(&mut self) -> Result<(), WorldError>;
+
+    /// Puts other rights in the place of the present ones, and has everybody judged by them.
+    ///
+    /// # Errors
+    /// There are no such rights, or the broker cannot be commanded.
+    fn change_rights(&mut self, settings: &[Setting]) -> Result<(), WorldError>;
 
     /// Whether the broker outlives the scenario, so that the player tidies up behind itself and
     /// cannot know when all is quiet.

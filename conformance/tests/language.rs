@@ -43,6 +43,7 @@ fn a_wrong_statement_is_named_with_its_place() {
     wrong("wait 5", 6, "expected a time");
     wrong("config receive_maximum=1", 8, "core-only");
     wrong("crash", 1, "core-only");
+    wrong("rights deny_publish=a", 1, "core-only");
     wrong("end", 1, "to end");
     wrong("either\nalice < nothing", 1, "expected an `end`");
     wrong("unordered\nor\nend", 1, "`or` belongs to `either`");

@@ -2,7 +2,7 @@
 
 use codec::ProtocolVersion;
 use conformance::{
-    lang,
+    lang::{self, Setting},
     play::{self, Names, Outcome},
     sim::{Run, Sim, sweep},
     world::{Connection, World, WorldError},
@@ -284,6 +284,10 @@ impl World for Parrot {
     }
 
     fn crash(&mut self) -> Result<(), WorldError> {
+        Ok(())
+    }
+
+    fn change_rights(&mut self, _: &[Setting]) -> Result<(), WorldError> {
         Ok(())
     }
 

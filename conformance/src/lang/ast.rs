@@ -136,6 +136,8 @@ pub enum Action {
     Unordered(Vec<Statement>),
     /// `crash`
     Crash,
+    /// `rights key=value …`
+    Rights(Vec<Setting>),
 }
 
 /// What a client must get.

@@ -37,7 +37,7 @@ pub fn parse(text: &str) -> Result<Scenario, ParseError> {
     }
     while let Some(mut line) = next.take_if(|line| first_word(line) == "config") {
         line.word();
-        settings(line, &mut scenario)?;
+        scenario.config.append(&mut settings(line)?);
         next = lines.next();
     }
     let mut block = Block { lines: &mut lines, next };
@@ -57,20 +57,21 @@ fn judge(scenario: &Scenario) -> Result<(), ParseError> {
     if scenario.body.is_empty() {
         return Err(ParseError::new(Position { line: 1, column: 1 }, "expected statements"));
     }
-    crash_is_core_only(&scenario.body, scenario.core_only)
+    commands_are_core_only(&scenario.body, scenario.core_only)
 }
 
-fn crash_is_core_only(body: &[Statement], core_only: bool) -> Result<(), ParseError> {
+/// What cannot be commanded of a live broker is in memory alone.
+fn commands_are_core_only(body: &[Statement], core_only: bool) -> Result<(), ParseError> {
     for statement in body {
         match &statement.action {
-            Action::Crash if !core_only => {
+            Action::Crash | Action::Rights(_) if !core_only => {
                 return Err(ParseError::new(
                     statement.at,
-                    "a scenario with `crash` is `core-only`",
+                    "a scenario with `crash` or `rights` is `core-only`",
                 ));
             }
             Action::Either(branches) => {
-                branches.iter().try_for_each(|body| crash_is_core_only(body, core_only))?;
+                branches.iter().try_for_each(|body| commands_are_core_only(body, core_only))?;
             }
             _ => {}
         }
@@ -176,17 +177,18 @@ fn versions(word: &str) -> Option<Vec<ProtocolVersion>> {
     })
 }
 
-fn settings(mut line: Line<'_>, scenario: &mut Scenario) -> Result<(), ParseError> {
+fn settings(mut line: Line<'_>) -> Result<Vec<Setting>, ParseError> {
+    let mut settings = Vec::new();
     while !line.is_empty() {
         let term = line.term()?;
         match (term.field, term.value) {
             (Some(key), TermValue::Literal(value)) => {
-                scenario.config.push(Setting { at: term.at, key, value });
+                settings.push(Setting { at: term.at, key, value });
             }
             _ => return Err(ParseError::new(term.at, "expected `key=value`")),
         }
     }
-    Ok(())
+    Ok(settings)
 }
 
 /// Statements up to the end of the file, or of an `either` or `unordered`.
@@ -299,11 +301,12 @@ fn simple(mut line: Line<'_>) -> Result<Action, ParseError> {
         "wait" => return wait(line),
         "settle" => Action::Settle,
         "crash" => Action::Crash,
+        "rights" => return Ok(Action::Rights(settings(line)?)),
         name if is_client(name) => return client(name.to_owned(), line),
         _ => {
             let message = format!(
-                "expected a client's name, wait, settle, either, unordered or \
-                crash, found `{word}`"
+                "expected a client's name, wait, settle, either, unordered, crash or \
+                rights, found `{word}`"
             );
             return Err(ParseError::new(at, message));
         }

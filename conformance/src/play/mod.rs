@@ -159,6 +159,7 @@ impl Player<'_> {
                 }
                 Ok(self.world.crash()?)
             }
+            Action::Rights(settings) => Ok(self.world.change_rights(settings)?),
             Action::Expect(..) | Action::Unordered(_) | Action::Either(_) => {
                 unreachable!("played above")
             }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use codec::ReasonCode;
-use session_core::{Action, Actions, Answer, Grants, Pattern, Principal, Request, Rule};
+use session_core::{Action, Actions, Answer, Grants, Pattern, Principal, Request, Rule, Subject};
+
+use super::config::text;
+use crate::lang::{Literal, ParseError, Setting};
 
 /// The script.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,8 +18,12 @@ pub struct Authenticator {
     pub knows_test: bool,
     /// No question is answered.
     pub is_silent: bool,
+    /// Everybody is let in, and somebody is asked.
+    pub is_open: bool,
     /// What nobody may do.
     pub denied: Vec<(Action, String)>,
+    /// Client Identifiers of those who may not even be there.
+    pub banned: Vec<String>,
 }
 
 impl Authenticator {
@@ -25,12 +32,59 @@ impl Authenticator {
         *self != Self::default()
     }
 
+    /// Takes a right away, if that is what a setting says.
+    ///
+    /// # Errors
+    /// Its value is no text.
+    pub fn set_right(&mut self, key: &str, value: &Literal) -> Result<bool, String> {
+        match key {
+            "deny_publish" => self.denied.push((Action::Publish, text(value)?)),
+            "deny_subscribe" => self.denied.push((Action::Subscribe, text(value)?)),
+            "deny_receive" => self.denied.push((Action::Receive, text(value)?)),
+            "ban" => self.banned.push(text(value)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// From now on these rights are all that are taken away.
+    ///
+    /// # Errors
+    /// A setting that is about no right, with its place.
+    pub fn change_rights(&mut self, settings: &[Setting]) -> Result<(), ParseError> {
+        (self.denied, self.banned) = (Vec::new(), Vec::new());
+        for Setting { at, key, value } in settings {
+            let problem = |message| ParseError { at: *at, message };
+            if !self.set_right(key, value).map_err(problem)? {
+                return Err(problem(format!("`{key}` is no right")));
+            }
+        }
+        Ok(())
+    }
+
     /// What is answered, if anything is.
     pub fn answer(&self, request: &Request) -> Option<Answer> {
         if self.is_silent {
             return None;
         }
-        Some(match request {
+        let client_id = match request {
+            Request::Authenticate { connect, .. } => &connect.client_id,
+            Request::Continue { client_id, .. } => client_id,
+            Request::Judge { subject } => &subject.client_id,
+        };
+        if self.banned.iter().any(|banned| **banned == **client_id) {
+            return Some(Answer::Refuse { reason: ReasonCode::Banned });
+        }
+        let mut answer = self.answer_of(request);
+        if let Answer::Accept { principal, .. } = &mut answer {
+            let subject = Subject { client_id: client_id.clone(), ..Subject::default() };
+            principal.subject = Some(subject.into());
+        }
+        Some(answer)
+    }
+
+    fn answer_of(&self, request: &Request) -> Answer {
+        match request {
             Request::Authenticate { connect, .. } => {
                 let user = connect.user_name.as_deref();
                 let data = connect.properties.authentication_data().cloned();
@@ -42,7 +96,7 @@ impl Authenticator {
             }
             Request::Continue { data, again, .. } => self.step(data.as_deref(), *again),
             Request::Judge { .. } => self.accept(None, None),
-        })
+        }
     }
 
     fn login(&self, user: Option<&str>, password: &[u8]) -> Answer {

@@ -1,7 +1,7 @@
 //! `config` lines to the configuration of a simulated broker.
 
 use codec::QoS;
-use session_core::{Action, Authentication, QueueFull, ShardConfig, ShardId, ShardMap};
+use session_core::{Authentication, DeniedPublish, QueueFull, ShardConfig, ShardId, ShardMap};
 
 use super::Authenticator;
 use crate::lang::{Literal, ParseError, Setting};
@@ -45,9 +45,14 @@ impl Config {
             }
             ("auth", Literal::Word(word)) if word == "TEST" => authenticator.knows_test = true,
             ("auth", Literal::Word(word)) if word == "silent" => authenticator.is_silent = true,
-            ("deny_publish", value) => authenticator.denied.push((Action::Publish, text(value)?)),
-            ("deny_subscribe", value) => {
-                authenticator.denied.push((Action::Subscribe, text(value)?));
+            ("auth", Literal::Word(word)) if word == "open" => authenticator.is_open = true,
+            (key, value) if authenticator.set_right(key, value)? => {}
+            ("denied_publish_v3", value) => {
+                self.shard.denied_publish_v3 = match text(value)?.as_str() {
+                    "acknowledge" => DeniedPublish::Acknowledge,
+                    "disconnect" => DeniedPublish::Disconnect,
+                    _ => return Err("denied_publish_v3 is acknowledge or disconnect".to_owned()),
+                }
             }
             ("durable", value) => self.shard.durable = flag(value)?,
             (key, value) => {
@@ -108,7 +113,7 @@ impl Config {
     }
 }
 
-fn text(value: &Literal) -> Result<String, String> {
+pub(super) fn text(value: &Literal) -> Result<String, String> {
     match value {
         Literal::Word(word) => Ok(word.clone()),
         Literal::Bytes(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),

@@ -282,6 +282,20 @@ impl World for Sim {
         Ok(())
     }
 
+    fn change_rights(&mut self, settings: &[Setting]) -> Result<(), WorldError> {
+        // No answer by the earlier rights comes after they have changed.
+        self.settle()?;
+        self.config
+            .authenticator
+            .change_rights(settings)
+            .map_err(|ParseError { at, message }| WorldError(format!("{at:?}: {message}")))?;
+        for index in 0..self.nodes.len() {
+            let deeds = self.nodes[index].rights_change(self.now)?;
+            self.carry_out(self.nodes[index].id(), deeds);
+        }
+        self.settle()
+    }
+
     fn is_live(&self) -> bool {
         false
     }

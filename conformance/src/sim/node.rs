@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use codec::{Connect, DecodeError, Frame, Packet, ProtocolVersion};
 use session_core::{
-    Answer, CommitSeq, ConnId, Effect, Effects, Input, Origin, Record, Request, Shard, ShardConfig,
-    ShardId, ShardMsg, Ticket, Time, Transport,
+    Answer, Command, CommitSeq, ConnId, Effect, Effects, Input, Origin, Record, Request, Shard,
+    ShardConfig, ShardId, ShardMsg, Ticket, Time, Transport,
 };
 
 use super::Rng;
@@ -166,6 +166,11 @@ impl Node {
             now,
             Input::Persisted { through: CommitSeq((self.durable - self.recovered) as u64) },
         )
+    }
+
+    pub(super) fn rights_change(&mut self, now: Time) -> Deeds {
+        let command = Box::new(Command::RightsChanged);
+        self.handle(now, Input::Command { ticket: Ticket(0), command })
     }
 
     pub(super) fn tick(&mut self, now: Time) -> Deeds {
