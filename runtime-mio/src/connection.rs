@@ -98,7 +98,7 @@ impl Connection {
 
     /// Whether there is something to decode or to read.
     pub(crate) fn has_input(&self) -> bool {
-        self.readable || !self.undecoded.is_empty()
+        (self.readable && !self.socket.is_choked()) || !self.undecoded.is_empty()
     }
 }
 

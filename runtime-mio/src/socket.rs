@@ -41,7 +41,8 @@ impl Socket {
         }
     }
 
-    /// Reads MQTT bytes. As with a plain socket, fewer than there is room for means that there are no more for now.
+    /// Reads MQTT bytes. As with a plain socket, fewer than there is room for means that there are no more for now, if
+    /// it does not [hold more](Self::holds_more).
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.read(buffer),
@@ -52,18 +53,14 @@ impl Socket {
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.write(bytes),
-            Self::Layered(layered) => layered.write(bytes),
+            Self::Layered(layered) => layered.write(&[IoSlice::new(bytes)]),
         }
     }
 
     pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.write_vectored(slices),
-            // A layer makes records or frames of what it gets; the first slice is large enough for one.
-            Self::Layered(layered) => {
-                let first = slices.iter().find(|slice| !slice.is_empty());
-                first.map_or(Ok(0), |slice| layered.write(slice))
-            }
+            Self::Layered(layered) => layered.write(slices),
         }
     }
 
@@ -114,12 +111,29 @@ impl Socket {
         }
     }
 
-    /// Whether bytes may lie in a layer, of which the kernel will not tell.
-    pub(crate) const fn may_hold_input(&self) -> bool {
+    /// Whether there is anything between MQTT and the kernel.
+    pub(crate) const fn is_layered(&self) -> bool {
         matches!(self, Self::Layered(_))
     }
 
-    /// Tells the peer that nothing more comes, while it may still send.
+    /// Whether the last read left something in a layer, of which the kernel will not tell.
+    pub(crate) fn holds_more(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Layered(layered) => layered.holds_more(),
+        }
+    }
+
+    /// Whether so many answers of layers wait for the peer that it is not read any further.
+    pub(crate) fn is_choked(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Layered(layered) => layered.is_choked(),
+        }
+    }
+
+    /// Tells the peer that nothing more comes, while it may still send. To be called again, when there is room, as long
+    /// as it fails with [`io::ErrorKind::WouldBlock`].
     pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
         if let Self::Layered(layered) = self {
             layered.say_goodbye()?;

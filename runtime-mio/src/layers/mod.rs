@@ -6,7 +6,7 @@ mod upgrade;
 mod websocket;
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, IoSlice, Read, Write},
     net::SocketAddr,
     sync::Arc,
 };
@@ -25,6 +25,11 @@ pub use websocket::WebSocketSetup;
 const WAITING_MAX: usize = 64 * 1024;
 /// Bytes read at once where a layer needs them in a buffer of its own.
 const WIRE_BYTES: usize = 16 * 1024;
+/// Looks at the wire before others have their turn, besides those that the bytes wanted need: records and frames may
+/// hold nothing, and nobody shall keep a worker busy with them.
+const LOOKS_MAX: usize = 16;
+/// Bytes of the wire that TLS takes in one look.
+const TLS_LOOK_BYTES: usize = 4 * 1024;
 
 /// How far the beginning has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +38,7 @@ pub(crate) enum Shaken {
     Done,
     /// The peer has to send more.
     Waiting,
-    /// A proxy has told the client's address; there may be more before MQTT.
+    /// The client's address is known now that the last proxy has told it; there may be more before MQTT.
     Told,
 }
 
@@ -64,6 +69,10 @@ pub(crate) struct Layered {
     mqtt: Vec<u8>,
     /// Frames that the layer below has not taken yet.
     frames: Vec<u8>,
+    /// The last read left something that the kernel will not tell of: bytes, an end or a mistake behind them.
+    holds_more: bool,
+    /// The wire broke a rule, behind bytes that were read: nothing comes any more.
+    is_broken: bool,
 }
 
 /// The stream, and what was read from it before the layer that it is for was there.
@@ -114,8 +123,9 @@ impl Layered {
         let tls = wanted.tls.as_ref().map(TlsDoor::connection).transpose();
         let tls = tls.map_err(|error| failed(&error.to_string()))?;
         let websocket = wanted.websocket.as_ref().map(|setup| {
-            let is_trusted = is_trusted(&setup.forwarded_from);
-            Box::new(WebSocket::new(Arc::clone(setup), is_trusted))
+            let mut websocket = Box::new(WebSocket::new(Arc::clone(setup)));
+            websocket.comes_from(peer);
+            websocket
         });
         Ok(Self {
             wire: Wire { early: Vec::new(), stream },
@@ -125,12 +135,15 @@ impl Layered {
             websocket,
             mqtt: Vec::new(),
             frames: Vec::new(),
+            holds_more: false,
+            is_broken: false,
         })
     }
 
     /// Whether a proxy is still to tell the client's address.
-    pub(crate) const fn awaits_address(&self) -> bool {
+    pub(crate) fn awaits_address(&self) -> bool {
         self.proxy.is_some()
+            || self.websocket.as_ref().is_some_and(|socket| socket.awaits_address())
     }
 
     pub(crate) fn stream(&mut self) -> &mut Stream {
@@ -166,59 +179,92 @@ impl Layered {
     /// Goes on with what comes before MQTT.
     pub(crate) fn shake(&mut self) -> io::Result<Shaken> {
         if let Some(reader) = &mut self.proxy {
-            match reader.read(&mut self.wire.stream)? {
-                None => return Ok(Shaken::Waiting),
-                Some((header, early)) => {
-                    self.header = header.map(Box::new);
-                    self.wire.early = early;
-                    self.proxy = None;
-                    return Ok(Shaken::Told);
+            let Some((header, early)) = reader.read(&mut self.wire.stream)? else {
+                return Ok(Shaken::Waiting);
+            };
+            self.wire.early = early;
+            self.proxy = None;
+            if let Some(header) = header {
+                // Whom to believe further on is a question about the address that this proxy has told, not about the
+                // proxy: its clients may say anything.
+                if let Some(websocket) = &mut self.websocket {
+                    websocket.comes_from(header.source);
                 }
+                self.header = Some(Box::new(header));
+            }
+            if !self.awaits_address() {
+                return Ok(Shaken::Told);
             }
         }
-        while self.tls.as_ref().is_some_and(|tls| tls.connection.is_handshaking()) {
-            if !self.read_tls()? {
+        let awaits_address = self.awaits_address();
+        let mut looks = LOOKS_MAX;
+        loop {
+            let is_handshaking =
+                self.tls.as_ref().is_some_and(|tls| tls.connection.is_handshaking());
+            let is_upgrading =
+                self.websocket.as_ref().is_some_and(|websocket| !websocket.is_open());
+            if !is_handshaking && !is_upgrading {
+                break;
+            }
+            let found = if is_handshaking { self.read_tls()? } else { self.read_frames()? };
+            looks -= 1;
+            self.holds_more = found;
+            if !found || looks == 0 {
                 self.flush()?;
                 return Ok(Shaken::Waiting);
             }
         }
-        while self.websocket.as_ref().is_some_and(|websocket| !websocket.is_open()) {
-            let more = self.read_frames();
-            self.flush()?;
-            if !more? {
-                return Ok(Shaken::Waiting);
-            }
-        }
-        self.flush()?;
-        Ok(Shaken::Done)
+        // Who has said everything and gone is heard all the same: it is the next read that finds the end.
+        let _ = self.flush();
+        Ok(if awaits_address { Shaken::Told } else { Shaken::Done })
     }
 
-    /// Reads MQTT bytes until the buffer is full or nothing more is there.
+    /// Reads MQTT bytes until the buffer is full or nothing more is there. [`io::ErrorKind::Interrupted`]: there were
+    /// none yet, and the kernel need not tell of more.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = match &self.websocket {
             None => self.read_below(buffer),
             Some(_) => self.read_unframed(buffer),
         };
-        // What had to be answered below MQTT leaves; if it cannot now, the worker is told to flush.
-        self.flush()?;
+        // What had to be answered below MQTT leaves. If it does not, the worker flushes and finds out why; what was
+        // read before is not lost for that.
+        let _ = self.flush();
         read
     }
 
+    /// Whether there is something to read, or an end to find, that the kernel will not tell of.
+    pub(crate) const fn holds_more(&self) -> bool {
+        self.holds_more
+    }
+
+    /// Whether the peer lets so many answers below MQTT pile up that it is not read any further.
+    pub(crate) const fn is_choked(&self) -> bool {
+        // What MQTT has waiting in frames is bounded already, and is no reason not to read.
+        self.frames.len() > 2 * WAITING_MAX
+    }
+
     fn read_unframed(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.mqtt.len() < buffer.len() {
+        let mut looks = LOOKS_MAX + buffer.len() / WIRE_BYTES;
+        let mut is_empty = false;
+        while self.mqtt.len() < buffer.len() && looks > 0 && !self.is_over() && !self.is_choked() {
             match self.read_frames() {
-                Ok(true) => {}
-                Ok(false) => break,
+                Ok(true) => looks -= 1,
+                Ok(false) => {
+                    is_empty = true;
+                    break;
+                }
                 Err(error) if self.mqtt.is_empty() => return Err(error),
-                Err(_) => break,
-            }
-            if self.websocket.as_ref().is_some_and(|websocket| websocket.is_over()) {
-                break;
+                // What came before the mistake is delivered first.
+                Err(_) => self.is_broken = true,
             }
         }
+        self.holds_more = !is_empty;
         if self.mqtt.is_empty() {
-            let is_over = self.websocket.as_ref().is_some_and(|websocket| websocket.is_over());
-            return if is_over { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
+            return match is_empty {
+                _ if self.is_over() => Ok(0),
+                true => Err(io::ErrorKind::WouldBlock.into()),
+                false => Err(io::ErrorKind::Interrupted.into()),
+            };
         }
         let count = buffer.len().min(self.mqtt.len());
         buffer[..count].copy_from_slice(&self.mqtt[..count]);
@@ -229,6 +275,11 @@ impl Layered {
         Ok(count)
     }
 
+    /// Whether no further frame comes.
+    fn is_over(&self) -> bool {
+        self.is_broken || self.websocket.as_ref().is_some_and(|websocket| websocket.is_over())
+    }
+
     /// Takes frames apart once; false if nothing was there.
     fn read_frames(&mut self) -> io::Result<bool> {
         let mut wire = [0; WIRE_BYTES];
@@ -236,6 +287,7 @@ impl Layered {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
             Err(error) => return Err(error),
         };
         let Some(websocket) = &mut self.websocket else { return Ok(false) };
@@ -251,29 +303,44 @@ impl Layered {
     /// Reads what lies below WebSocket.
     fn read_below(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.tls.is_none() {
+            self.holds_more = false;
             return self.wire.read(buffer);
         }
+        self.holds_more = true;
+        let mut looks = LOOKS_MAX + buffer.len() / TLS_LOOK_BYTES;
         let mut filled = 0;
         loop {
             let Some(tls) = &mut self.tls else { return Ok(filled) };
             match tls.connection.reader().read(&mut buffer[filled..]) {
-                // The peer has said that no more comes.
+                // The peer has said that no more comes; it is said again.
                 Ok(0) => return Ok(filled),
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // It ended without saying so.
+                // It ended without saying so, which is found again.
                 Err(error) => return if filled > 0 { Ok(filled) } else { Err(error) },
             }
-            if filled == buffer.len() {
-                return Ok(filled);
-            }
-            match self.read_tls() {
-                Ok(true) => {}
-                Ok(false) if filled > 0 => return Ok(filled),
-                Ok(false) => return Err(io::ErrorKind::WouldBlock.into()),
-                // What was read before the mistake is delivered; the mistake comes again.
-                Err(_) if filled > 0 => return Ok(filled),
-                Err(error) => return Err(error),
+            let stopped = match self.is_broken {
+                _ if filled == buffer.len() => return Ok(filled),
+                true => Some(failed("what it sent is no TLS")),
+                false if looks == 0 => Some(io::ErrorKind::Interrupted.into()),
+                false => match self.read_tls() {
+                    Ok(true) => None,
+                    Ok(false) => {
+                        self.holds_more = false;
+                        Some(io::ErrorKind::WouldBlock.into())
+                    }
+                    // What came before the mistake is there all the same.
+                    Err(_) => {
+                        self.is_broken = true;
+                        None
+                    }
+                },
+            };
+            looks = looks.saturating_sub(1);
+            match stopped {
+                None => {}
+                Some(_) if filled > 0 => return Ok(filled),
+                Some(error) => return Err(error),
             }
         }
     }
@@ -299,7 +366,7 @@ impl Layered {
     }
 
     /// Takes MQTT bytes as long as not too much waits.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.wants_flush() {
             self.flush()?;
             if self.wants_flush() {
@@ -308,12 +375,14 @@ impl Layered {
         }
         let taken = match (&mut self.websocket, &mut self.tls) {
             (Some(websocket), _) => {
-                let taken = &bytes[..bytes.len().min(WAITING_MAX)];
+                let first = slices.iter().find(|slice| !slice.is_empty());
+                let first = first.map_or(&[][..], |slice| slice);
+                let taken = &first[..first.len().min(WAITING_MAX)];
                 websocket.send(taken, &mut self.frames);
                 taken.len()
             }
-            (None, Some(tls)) => tls.connection.writer().write(bytes)?,
-            (None, None) => return self.wire.stream.write(bytes),
+            (None, Some(tls)) => tls.connection.writer().write_vectored(slices)?,
+            (None, None) => return self.wire.stream.write_vectored(slices),
         };
         self.flush()?;
         Ok(taken)
@@ -352,17 +421,21 @@ impl Layered {
         }
     }
 
-    /// Tells the peer, as far as the layers have words for it, that nothing more comes.
+    /// Tells the peer, as far as the layers have words for it, that nothing more comes. To be called again, when there
+    /// is room, as long as it fails with [`io::ErrorKind::WouldBlock`].
     pub(crate) fn say_goodbye(&mut self) -> io::Result<()> {
         if let Some(websocket) = &mut self.websocket {
             websocket.close(&mut self.frames);
             self.flush()?;
         }
-        if let Some(tls) = &mut self.tls {
+        // Behind the goodbye TLS takes no frame any more.
+        if self.frames.is_empty()
+            && let Some(tls) = &mut self.tls
+        {
             tls.connection.send_close_notify();
             self.flush()?;
         }
-        Ok(())
+        if self.wants_flush() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -98,8 +98,20 @@ impl Write for Memory<'_> {
 }
 
 impl WebSocket {
-    pub(crate) const fn new(setup: Arc<WebSocketSetup>, trusted: bool) -> Self {
-        Self { setup, trusted, forwarded: None, state: State::Upgrading(Vec::new()) }
+    pub(crate) const fn new(setup: Arc<WebSocketSetup>) -> Self {
+        Self { setup, trusted: false, forwarded: None, state: State::Upgrading(Vec::new()) }
+    }
+
+    /// Says who sends the request, as far as it is known.
+    pub(crate) fn comes_from(&mut self, peer: Option<SocketAddr>) {
+        let ranges = &self.setup.forwarded_from;
+        self.trusted =
+            peer.is_some_and(|peer| ranges.iter().any(|range| range.contains(peer.ip())));
+    }
+
+    /// Whether the request may tell the client's address, and has not come yet.
+    pub(crate) const fn awaits_address(&self) -> bool {
+        self.trusted && matches!(self.state, State::Upgrading(_))
     }
 
     /// The request was answered.

@@ -149,8 +149,9 @@ impl Worker {
             return;
         }
         // A peer that has said goodbye, and nothing behind it, sends nothing that the kernel would
-        // answer with a reset: what was written so far is safe.
-        let said_goodbye = matches!(cause, Cause::Disconnected(_));
+        // answer with a reset: what was written so far is safe. TLS and WebSocket have words of their own to come.
+        let said_goodbye =
+            matches!(cause, Cause::Disconnected(_)) && !connection.socket.is_layered();
         if said_goodbye && (connection.peer_closed || !connection.readable) {
             connection.wrote = false;
         }

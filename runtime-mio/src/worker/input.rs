@@ -68,6 +68,17 @@ impl Worker {
         }
     }
 
+    /// Tells the doorkeeper of an end, if it was asked at the beginning.
+    pub(super) fn tell_left(&self, connection: &mut Connection) {
+        if let Some(doorkeeper) = &self.config.doorkeeper
+            && mem::take(&mut connection.admitted)
+        {
+            let source = connection.origin;
+            let door = &self.config.doors[usize::from(source.listener)];
+            doorkeeper.left(&door.name, source.peer.map(|peer| peer.ip()));
+        }
+    }
+
     /// A proxy has told where a connection comes from; whether it may begin.
     fn admit_told(&mut self, conn: ConnId) -> bool {
         let Some(mut connection) = self.connections.take(conn) else { return false };
@@ -95,13 +106,15 @@ impl Worker {
     fn watch(&mut self, mut connection: Connection) -> Option<ConnId> {
         let source = connection.origin;
         // The kernel does not tell of what a layer has.
-        connection.readable = connection.socket.may_hold_input();
+        connection.readable = connection.socket.is_layered();
         let conn = self.connections.insert(connection);
         let connection = self.connections.get_mut(conn)?;
         let token = Token(conn.slot as usize);
         if let Err(error) = connection.socket.register(self.poll.registry(), token) {
             warn!(peer = ?source.peer, %error, "cannot watch a connection; it is closed");
-            drop(self.connections.remove(conn));
+            if let Some(mut connection) = self.connections.remove(conn) {
+                self.tell_left(&mut connection);
+            }
             return None;
         }
         Some(conn)
@@ -135,14 +148,17 @@ impl Worker {
                 }
                 self.end_shaking(conn);
             }
-            Ok(Shaken::Waiting) => connection.blocked = connection.socket.wants_flush(),
+            Ok(Shaken::Waiting) => {
+                connection.blocked = connection.socket.wants_flush();
+                connection.readable = connection.socket.holds_more();
+                self.queue(conn);
+            }
             Ok(Shaken::Done) => {
                 connection.blocked = connection.socket.wants_flush();
                 connection.state = State::Open;
                 connection.readable = true;
-                if let Some(peer) = connection.socket.told_peer() {
-                    connection.origin.peer = Some(peer);
-                }
+                // Its end is told in words, which a reset could destroy.
+                connection.wrote = true;
                 self.shaking.remove(&(connection.shaking_until, conn));
                 self.open(conn);
                 self.queue(conn);
@@ -203,7 +219,8 @@ impl Worker {
         if let Some(connection) = self.connections.get_mut(conn)
             && !connection.queued
             && connection.has_input()
-            && (connection.state == State::Closing || connection.listens(out_max))
+            && (matches!(connection.state, State::Closing | State::Shaking)
+                || connection.listens(out_max))
         {
             connection.queued = true;
             self.ready.push_back(conn);
@@ -243,7 +260,7 @@ impl Worker {
         if !connection.undecoded.is_empty() {
             let bytes = mem::take(&mut connection.undecoded);
             self.decode(conn, &bytes);
-        } else if connection.readable {
+        } else if connection.readable && !connection.socket.is_choked() {
             let room = match connection.framer.version() {
                 None => FIRST_READ_BYTES,
                 Some(_) => buffer.len(),
@@ -274,7 +291,10 @@ impl Worker {
             Ok(count) => {
                 // A short read found the socket empty, and the kernel will tell of what comes
                 // after it, except of an end that it has told of already.
-                if count < buffer.len() && !connection.peer_closed {
+                if count < buffer.len()
+                    && !connection.peer_closed
+                    && !connection.socket.holds_more()
+                {
                     connection.readable = false;
                 }
                 Some(count)
@@ -317,11 +337,10 @@ impl Worker {
     fn drain(&mut self, conn: ConnId, buffer: &mut [u8]) {
         match self.read(conn, buffer) {
             Some(0) => self.end(conn),
-            Some(count) => {
-                self.spent += count;
+            read => {
+                self.spent += read.unwrap_or_default();
                 self.queue(conn);
             }
-            None => {}
         }
     }
 
@@ -343,13 +362,6 @@ impl Worker {
             connection.state = State::Gone;
             connection.out.clear(&mut self.spare);
             connection.undecoded = Vec::new();
-            if let Some(doorkeeper) = &self.config.doorkeeper
-                && mem::take(&mut connection.admitted)
-            {
-                let source = connection.origin;
-                let door = &self.config.doors[usize::from(source.listener)];
-                doorkeeper.left(&door.name, source.peer.map(|peer| peer.ip()));
-            }
             self.gone.push(conn);
         }
     }

@@ -292,10 +292,14 @@ impl Worker {
         self.flush_dirty();
         self.hand_over();
         self.send_posts();
-        for conn in self.gone.drain(..) {
+        let mut gone = std::mem::take(&mut self.gone);
+        for conn in gone.drain(..) {
             // The socket is closed with it, which also ends its registration.
-            drop(self.connections.remove(conn));
+            if let Some(mut connection) = self.connections.remove(conn) {
+                self.tell_left(&mut connection);
+            }
         }
+        self.gone = gone;
     }
 
     fn send_posts(&mut self) {

@@ -1,6 +1,6 @@
 //! From queues to sockets.
 
-use std::mem;
+use std::{io, mem};
 
 use session_core::{ConnId, Input};
 
@@ -45,6 +45,7 @@ impl Worker {
             return;
         }
         let waiting = connection.out.len();
+        let was_choked = connection.socket.is_choked();
         if waiting > 0 {
             match connection.out.write_to(&mut connection.socket, &mut self.spare) {
                 Flush::Done => {}
@@ -60,6 +61,10 @@ impl Worker {
                 Err(_) => return self.break_off(conn),
             }
         }
+        if was_choked {
+            self.queue(conn);
+        }
+        let Some(connection) = self.connections.get_mut(conn) else { return };
         match connection.state {
             State::Open if taken > 0 => {
                 let bytes = u32::try_from(taken).unwrap_or(u32::MAX);
@@ -92,9 +97,13 @@ impl Worker {
     /// end is awaited, since closing before it could destroy what it has not read.
     fn half_close(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
-        if !connection.wrote || connection.socket.shutdown_write().is_err() {
+        if !connection.wrote {
             return self.end(conn);
         }
-        self.queue(conn);
+        match connection.socket.shutdown_write() {
+            Ok(()) => self.queue(conn),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.blocked = true,
+            Err(_) => self.end(conn),
+        }
     }
 }

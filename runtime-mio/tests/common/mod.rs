@@ -1,6 +1,8 @@
 //! A broker inside the process, and clients that speak raw packets to it.
 #![allow(dead_code, unused_imports, reason = "each test file uses a part")]
 
+pub(crate) mod doors;
+
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},

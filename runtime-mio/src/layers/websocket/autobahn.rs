@@ -30,7 +30,7 @@ fn echo(mut stream: &TcpStream) {
         message_bytes_max: max,
         ..WebSocketSetup::default()
     };
-    let mut websocket = WebSocket::new(Arc::new(setup), false);
+    let mut websocket = WebSocket::new(Arc::new(setup));
     let mut buffer = vec![0; 65_536];
     let mut request = Vec::new();
     while let Ok(count @ 1..) = stream.read(&mut buffer) {

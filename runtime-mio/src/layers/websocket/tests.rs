@@ -60,7 +60,7 @@ impl Peer {
             message_bytes_max: 100_000,
             ..WebSocketSetup::default()
         };
-        let websocket = WebSocket::new(Arc::new(setup), false);
+        let websocket = WebSocket::new(Arc::new(setup));
         Self { websocket, mqtt: Vec::new(), answer: Vec::new() }
     }
 
