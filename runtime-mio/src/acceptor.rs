@@ -82,15 +82,15 @@ struct Listening {
 /// A socket that accepts.
 enum Socket {
     Tcp(TcpListener),
-    /// And its file, which goes with it.
-    Unix(UnixListener, #[allow(dead_code, reason = "it acts when it is dropped")] SocketFile),
+    /// And its file, which goes before it.
+    Unix(#[allow(dead_code, reason = "it acts when it is dropped")] SocketFile, UnixListener),
 }
 
 impl Socket {
     fn register(&mut self, poll: &Poll, token: Token) -> io::Result<()> {
         match self {
             Self::Tcp(socket) => poll.registry().register(socket, token, Interest::READABLE),
-            Self::Unix(socket, _) => poll.registry().register(socket, token, Interest::READABLE),
+            Self::Unix(_, socket) => poll.registry().register(socket, token, Interest::READABLE),
         }
     }
 
@@ -100,7 +100,7 @@ impl Socket {
                 let (stream, peer) = socket.accept()?;
                 Ok((Stream::Tcp(stream), Some(peer)))
             }
-            Self::Unix(socket, _) => Ok((Stream::Unix(socket.accept()?.0), None)),
+            Self::Unix(_, socket) => Ok((Stream::Unix(socket.accept()?.0), None)),
         }
     }
 }
@@ -116,7 +116,7 @@ impl Acceptor {
             let name = listener.name().into();
             let mut socket = match listener.socket {
                 Bound::Tcp(socket) => Socket::Tcp(TcpListener::from_std(socket)),
-                Bound::Unix(socket, file) => Socket::Unix(UnixListener::from_std(socket), file),
+                Bound::Unix(file, socket) => Socket::Unix(file, UnixListener::from_std(socket)),
             };
             socket.register(&poll, Token(index))?;
             listening.push(Listening { name, socket, ready: true });

@@ -4,15 +4,15 @@ use std::{
     fmt, fs, io,
     net::{SocketAddr, TcpListener},
     os::unix::{
-        fs::{FileTypeExt as _, PermissionsExt as _},
-        net::{UnixListener, UnixStream},
+        fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+        net::UnixListener,
     },
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use session_core::AddressRange;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::layers::{TlsDoor, Wanted, WebSocketSetup};
 
@@ -34,18 +34,61 @@ pub struct Listener {
 #[derive(Debug)]
 pub(crate) enum Bound {
     Tcp(TcpListener),
-    /// And its file, which goes with the listener.
-    Unix(UnixListener, SocketFile),
+    /// And its file, which goes with the listener: before it, since an open socket keeps others from getting the
+    /// number of its inode.
+    Unix(SocketFile, UnixListener),
 }
 
 /// A file that is removed in the end.
 #[derive(Debug)]
-pub(crate) struct SocketFile(PathBuf);
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode, by which it is known again.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: identity(path)? })
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // It may be gone already, or be another broker's by now; then the name is wrong anyway.
-        let _ = fs::remove_file(&self.0);
+        // It may be gone already, or there may be another broker's by now, which is none of ours.
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let found = fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
+
+/// Removes a socket file on which nobody listens any more.
+fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(found) if !found.file_type().is_socket() => {
+            let why = "there is a file of this name, and it is no socket";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+        }
+        Ok(_) => {}
+    }
+    let knock = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    knock.set_nonblocking(true)?;
+    match knock.connect(address) {
+        // Somebody listens, though perhaps too busy to be connected to.
+        Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::ErrorKind::AddrInUse.into())
+        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        // Who may not even ask does not know whose it is.
+        Err(error) => Err(error),
     }
 }
 
@@ -81,28 +124,22 @@ impl Listener {
         bind().map_err(|source| BindError { name: name.into(), source })
     }
 
-    /// Binds a socket of the file system; `mode` are its permissions. A socket file on which nobody listens any more is
-    /// replaced.
+    /// Binds a socket of the file system; `mode` are its permissions, before anybody can connect. A socket file on which
+    /// nobody listens any more is replaced; ours is removed with the listener.
     ///
     /// # Errors
     /// The system refuses the path, another program listens there, or it is no socket.
     pub fn bind_unix(name: &str, path: &Path, mode: u32) -> Result<Self, BindError> {
         let bind = || {
-            if let Ok(found) = fs::symlink_metadata(path) {
-                if !found.file_type().is_socket() {
-                    let why = "there is a file of this name, and it is no socket";
-                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
-                }
-                if UnixStream::connect(path).is_ok() {
-                    return Err(io::ErrorKind::AddrInUse.into());
-                }
-                fs::remove_file(path)?;
-            }
-            let socket = UnixListener::bind(path)?;
-            let file = SocketFile(path.to_owned());
+            let address = SockAddr::unix(path)?;
+            remove_stale(path, &address)?;
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            socket.bind(&address)?;
+            let file = SocketFile::new(path)?;
             fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+            socket.listen(BACKLOG)?;
             socket.set_nonblocking(true)?;
-            Ok(Self::new(name, None, Bound::Unix(socket, file)))
+            Ok(Self::new(name, None, Bound::Unix(file, socket.into())))
         };
         bind().map_err(|source| BindError { name: name.into(), source })
     }
