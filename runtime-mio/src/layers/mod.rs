@@ -454,6 +454,38 @@ mod tests {
 
     use super::*;
 
+    /// Frames and records may hold nothing. Whoever sends them as fast as they are taken apart is one of many all the same.
+    #[test]
+    fn nobody_keeps_a_worker_busy_with_nothing() {
+        const REQUEST: &[u8] =
+            b"GET /mqtt HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+              Sec-WebSocket-Protocol: mqtt\r\n\r\n";
+        let (mut peer, ours) = Pair::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let stream = Stream::Unix(mio::net::UnixStream::from_std(ours));
+        let websocket = Some(Arc::new(WebSocketSetup::default()));
+        let wanted = Wanted { websocket, ..Wanted::default() };
+        let mut layered = Layered::new(stream, &wanted, None).unwrap();
+        peer.write_all(REQUEST).unwrap();
+        assert_eq!(layered.shake().unwrap(), Shaken::Done);
+        let sending = std::thread::spawn(move || {
+            let empty_frames = [0x82, 0x80, 1, 2, 3, 4].repeat(10_000);
+            while peer.write_all(&empty_frames).is_ok() {}
+        });
+        let kind = loop {
+            match layered.read(&mut [0; 4096]).unwrap_err().kind() {
+                // The sender was not fast enough.
+                io::ErrorKind::WouldBlock => assert!(!layered.holds_more()),
+                kind => break kind,
+            }
+        };
+        assert_eq!(kind, io::ErrorKind::Interrupted);
+        assert!(layered.holds_more(), "the kernel need not tell of more");
+        drop(layered);
+        sending.join().unwrap();
+    }
+
     /// The kernel tells of bytes once: a short read has to mean that there are no more.
     #[test]
     fn a_read_of_early_bytes_looks_into_the_socket_too() {

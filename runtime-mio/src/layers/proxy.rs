@@ -2,7 +2,7 @@
 
 use std::{io, io::Read, net::SocketAddr};
 
-use proxy_header::{Error, ParseConfig, ProxyHeader};
+use proxy_header::{Error, ParseConfig, ProxyHeader, Tlv};
 
 use super::failed;
 
@@ -85,6 +85,14 @@ fn parse(bytes: &[u8]) -> Result<Option<(Option<Header>, usize)>, &'static str> 
         Err(_) => return Err("the PROXY header is malformed"),
     };
     let Some(address) = header.proxied_address() else { return Ok(Some((None, length))) };
+    // The library passes over what it cannot read. Who then has no name would count as somebody without one.
+    let is_sound = header.tlvs().all(|tlv| match tlv {
+        Ok(Tlv::Ssl(ssl)) => ssl.tlvs().all(|tlv| tlv.is_ok()),
+        tlv => tlv.is_ok(),
+    });
+    if !is_sound {
+        return Err("what the PROXY header adds is malformed");
+    }
     let mut told = Header { source: Some(address.source), ..Header::default() };
     told.authority = clean(header.authority())?;
     if let Some(ssl) = header.ssl() {
@@ -199,6 +207,29 @@ mod tests {
             assert!(told(&v2(1, 0x11, &V4, &ssl(7, 0, name))).is_err());
             assert!(told(&v2(1, 0x11, &V4, &tlv(2, name))).is_err());
         }
+    }
+
+    /// A name that cannot be read must not make its owner somebody without a name.
+    #[test]
+    fn what_cannot_be_read_is_not_passed_over() {
+        let cut = |mut bytes: Vec<u8>, by: u8| {
+            bytes[2] += by;
+            bytes
+        };
+        for tlvs in [
+            ssl(7, 0, b"\xff"),
+            tlv(2, b"\xff\xfe"),
+            cut(tlv(2, b"name"), 1),
+            cut(ssl(7, 0, b"alice"), 1),
+            tlv(0x20, &[7, 0, 0, 0]),
+            tlv(0x20, &[7, 0, 0, 0, 0, 0x22, 0, 9, b'a']),
+            vec![2, 0],
+        ] {
+            assert!(parse(&v2(1, 0x11, &V4, &tlvs)).is_err(), "{tlvs:?}");
+            assert!(parse(&v2(1, 0x11, &V4, &[tlv(4, b"fill"), tlvs].concat())).is_err());
+        }
+        let unknown = tlv(0xE1, b"\xff\r\n");
+        assert!(told(&v2(1, 0x11, &V4, &unknown)).is_ok(), "what is unknown means nothing here");
     }
 
     #[test]
