@@ -215,6 +215,31 @@ fn certificates_change_while_clients_stay() {
     old.echo(b"healthy clients stay");
 }
 
+/// Whatever is wrong with a key, no part of it is told.
+#[test]
+fn a_key_that_cannot_be_read_is_not_shown() {
+    let authority = Authority::new();
+    let setup = authority.setup();
+    let files = &setup.certificates[0];
+    let good = fs::read_to_string(&files.key).unwrap();
+    let secret = good.lines().nth(1).unwrap();
+    let one_line = good.replace('\n', "");
+    let begin_only = good.replace("KEY-----\n", "KEY-----");
+    let cut = &good[..good.len() - 30];
+    let renamed = good.replace("PRIVATE KEY", "SECRET");
+    let spoiled = good.replace(secret, &format!("{}!", &secret[..secret.len() - 1]));
+    let bytes: Vec<String> = secret.bytes().map(|byte| byte.to_string()).collect();
+    let bytes = bytes[4..12].join(", ");
+    for text in [&*one_line, &begin_only, cut, &renamed, &spoiled, ""] {
+        fs::write(&files.key, text).unwrap();
+        let error = TlsDoor::load(setup.clone()).unwrap_err();
+        for shown in [error.to_string(), format!("{error:?}")] {
+            assert!(shown.contains("server.key: no private key: "), "{shown}");
+            assert!(!shown.contains(&secret[4..12]) && !shown.contains(&bytes), "{shown}");
+        }
+    }
+}
+
 /// CVE-like: a list of revoked certificates was read at the start only (mosquitto#1877).
 #[test]
 fn a_new_revocation_list_holds_for_new_connections() {
@@ -234,6 +259,38 @@ fn a_new_revocation_list_holds_for_new_connections() {
     authority.revoke(7);
     door.reload().unwrap();
     assert!(is_turned_away(open()));
+}
+
+/// `door_that_skips_a_check`: without its authority's present list, nobody can say whether a certificate is good.
+#[test]
+fn a_strict_door_wants_a_present_list() {
+    let authority = Authority::new();
+    let alice = authority.issue("alice", &[], 7);
+    let stranger = Authority::named("another");
+    let lists = [
+        (vec![authority.revoke(1000)], true),
+        (vec![stranger.revoke(1000)], false),
+        (vec![authority.revoke_until(2025)], false),
+    ];
+    for (crl, is_present) in lists {
+        for crl_strict in [false, true] {
+            let setup = TlsSetup {
+                client_certificates: ClientCertificates::Required,
+                crl: crl.clone(),
+                crl_strict,
+                ..authority.setup()
+            };
+            let broker = tls_broker(setup, 1);
+            let config = authority.client(Some(&alice), |_| ());
+            let mut stream = tls(config, "localhost", broker.tcp());
+            if is_present || !crl_strict {
+                Client::new(stream).connect("c").echo(b"x");
+            } else {
+                let _ = stream.write_all(&encode(ProtocolVersion::V311, &Packet::PingReq));
+                assert!(is_turned_away(&mut stream), "{crl:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -351,6 +408,17 @@ fn a_socket_of_the_file_system_is_a_door() {
     assert_eq!(again.source.kind(), std::io::ErrorKind::AddrInUse);
     drop(broker);
     assert!(!path.exists(), "the file goes with the broker");
+
+    let first = Listener::bind_unix("unix", &path, 0o600).unwrap();
+    fs::remove_file(&path).unwrap();
+    let second = Listener::bind_unix("unix", &path, 0o600).unwrap();
+    drop(first);
+    assert!(path.exists(), "it is another broker's by now");
+    drop(second);
+    let _datagrams = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    assert!(Listener::bind_unix("unix", &path, 0o600).is_err());
+    assert!(path.exists(), "a socket of another kind is not ours to remove");
+    fs::remove_file(&path).unwrap();
     fs::write(&path, "precious").unwrap();
     assert!(Listener::bind_unix("unix", &path, 0o600).is_err());
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");

@@ -287,6 +287,7 @@ fn tls_door(config: &ListenerConfig) -> Result<Option<TlsDoor>, String> {
         client_certificates: tls.client_certificates.0,
         client_ca: tls.client_ca.clone(),
         crl: tls.crl.clone(),
+        crl_strict: tls.crl_strict,
         tls13_only: tls.minimum == TlsVersion::V13,
         cipher_suites: tls.cipher_suites.clone(),
         alpn: vec![alpn.to_vec()],

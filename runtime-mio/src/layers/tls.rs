@@ -15,7 +15,7 @@ use rustls::{
 };
 use rustls_pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
-    pem::PemObject,
+    pem::{self, PemObject},
 };
 
 /// Sessions that clients may resume without a full handshake, for each listener.
@@ -51,8 +51,11 @@ pub struct TlsSetup {
     pub client_certificates: ClientCertificates,
     /// Authorities that may have signed them (PEM).
     pub client_ca: Vec<PathBuf>,
-    /// Lists of those that are revoked (PEM). Without a list of an authority, what it signed is not refused.
+    /// Lists of those that are revoked (PEM).
     pub crl: Vec<PathBuf>,
+    /// A certificate whose authority has no list in `crl`, or one that should have been replaced by now, is refused. If
+    /// not, what is on no list is good, and so it always is without any list.
+    pub crl_strict: bool,
     /// TLS 1.2 is not spoken.
     pub tls13_only: bool,
     /// Cipher suites by name, such as `TLS13_AES_128_GCM_SHA256`, best first; empty: all that are known.
@@ -245,15 +248,17 @@ fn verifier(
     for path in &setup.crl {
         let read = CertificateRevocationListDer::pem_file_iter(path);
         let read = read.and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let read = read.map_err(|error| wrong(path, &error.to_string()))?;
+        let read = read.map_err(|error| wrong(path, &reason(&error)))?;
         if read.is_empty() {
             return Err(wrong(path, "there is no revocation list in it"));
         }
         lists.extend(read);
     }
-    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider)
-        .with_crls(lists)
-        .allow_unknown_revocation_status();
+    let builder = WebPkiClientVerifier::builder_with_provider(roots, provider).with_crls(lists);
+    let mut builder = match setup.crl_strict {
+        true => builder.enforce_revocation_expiration(),
+        false => builder.allow_unknown_revocation_status(),
+    };
     if setup.client_certificates == ClientCertificates::Optional {
         builder = builder.allow_unauthenticated();
     }
@@ -262,7 +267,7 @@ fn verifier(
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let read = read.map_err(|error| wrong(path, &error.to_string()))?;
+    let read = read.map_err(|error| wrong(path, &reason(&error)))?;
     if read.is_empty() {
         return Err(wrong(path, "there is no certificate in it"));
     }
@@ -271,6 +276,21 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 
 fn wrong(path: &Path, why: &str) -> TlsError {
     TlsError(format!("{}: {why}", path.display()))
+}
+
+/// What is wrong with a PEM file, in words that hold nothing of it: the library's would show a line, and a key whose line
+/// breaks were lost is one line.
+fn reason(error: &pem::Error) -> String {
+    match error {
+        pem::Error::Io(error) => error.to_string(),
+        pem::Error::MissingSectionEnd { .. } => "a section has no END line".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => {
+            "a BEGIN line does not end with five dashes".to_owned()
+        }
+        pem::Error::Base64Decode(_) => "a section is not Base64".to_owned(),
+        pem::Error::NoItemsFound => "there is none in it".to_owned(),
+        _ => "it is no PEM file".to_owned(),
+    }
 }
 
 /// Chooses a certificate by the name that a client asks for.
@@ -285,7 +305,7 @@ impl ByName {
         for CertificateFiles { chain, key } in &setup.certificates {
             let chain_der = certificates(chain)?;
             let key_der = PrivateKeyDer::from_pem_file(key)
-                .map_err(|error| wrong(key, &format!("no private key: {error}")))?;
+                .map_err(|error| wrong(key, &format!("no private key: {}", reason(&error))))?;
             let certified =
                 CertifiedKey::from_der(chain_der, key_der, provider).map_err(|error| {
                     TlsError(format!(

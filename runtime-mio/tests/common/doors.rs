@@ -166,8 +166,14 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
+    /// They all have one name, and keys of their own.
     pub(crate) fn new() -> Self {
+        Self::named("authority")
+    }
+
+    pub(crate) fn named(name: &str) -> Self {
         let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -199,10 +205,19 @@ impl Authority {
     }
 
     pub(crate) fn revoke(&self, serial: u64) -> std::path::PathBuf {
+        self.list("crl.pem", serial, 2100)
+    }
+
+    /// A list of nobody that was good until this year.
+    pub(crate) fn revoke_until(&self, year: i32) -> std::path::PathBuf {
+        self.list("old-crl.pem", 0, year)
+    }
+
+    fn list(&self, file: &str, serial: u64, until: i32) -> std::path::PathBuf {
         let date = rcgen::date_time_ymd(2024, 1, 1);
         let list = CertificateRevocationListParams {
             this_update: date,
-            next_update: rcgen::date_time_ymd(2100, 1, 1),
+            next_update: rcgen::date_time_ymd(until, 1, 1),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
             revoked_certs: vec![RevokedCertParams {
@@ -213,7 +228,7 @@ impl Authority {
             }],
             key_identifier_method: rcgen::KeyIdMethod::Sha256,
         };
-        let path = self.path("crl.pem");
+        let path = self.path(file);
         fs::write(&path, list.signed_by(&self.issuer).unwrap().pem().unwrap()).unwrap();
         path
     }

@@ -47,6 +47,8 @@ pub(crate) struct TlsConfig {
     pub(crate) client_ca: Vec<PathBuf>,
     /// Lists of those that are revoked.
     pub(crate) crl: Vec<PathBuf>,
+    /// Whether a list has to be there, and to be the present one.
+    pub(crate) crl_strict: bool,
     /// The oldest version that is spoken.
     pub(crate) minimum: TlsVersion,
     /// Cipher suites by their names, best first; empty: all that are safe.
@@ -160,6 +162,7 @@ impl ListenerConfig {
         section.choice("client_certificates", &mut tls.client_certificates);
         tls.client_ca = paths(section, "client_ca");
         tls.crl = paths(section, "crl");
+        section.boolean("crl_strict", &mut tls.crl_strict);
         section.choice("tls_minimum", &mut tls.minimum);
         tls.cipher_suites = section.strings("cipher_suites").into_iter().map(|(s, _)| s).collect();
     }
@@ -181,6 +184,7 @@ impl ListenerConfig {
                 "client_certificates",
                 "client_ca",
                 "crl",
+                "crl_strict",
                 "tls_minimum",
                 "cipher_suites",
             ];
@@ -199,11 +203,16 @@ impl ListenerConfig {
                 "`client_certificates` needs `client_ca`, the PEM files of who may have signed them",
             );
         }
+        if self.tls.crl_strict && self.tls.crl.is_empty() {
+            section.problem(span, "`crl_strict` needs `crl`, the PEM files of revocation lists");
+        }
         if !scheme.is_websocket() {
             let keys = ["path", "origins", "require_origin", "forwarded_from"];
             only(&keys, "ws:// and wss://");
         }
-        if scheme != Scheme::Unix {
+        if scheme == Scheme::Unix {
+            only(&["proxy_from"], "listeners whose peers have addresses");
+        } else {
             only(&["mode"], "unix://");
         }
     }

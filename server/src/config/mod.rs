@@ -527,7 +527,9 @@ mod tests {
             problems(
                 "[[listener]]\nurl = \"tls://[::1]:1\"\npath = \"/x\"\nmode = \"0660\"\n\
                  client_certificates = \"required\"\n[[listener]]\nurl = \"tcp://[::1]:1\"\ncrl = [\"x\"]\n\
-                 publish_rate_in = \"fast\"\nproxy_from = [\"10.0.0.1/8\"]"
+                 publish_rate_in = \"fast\"\nproxy_from = [\"10.0.0.1/8\"]\n[[listener]]\n\
+                 url = \"unix:///run/x\"\nproxy_from = [\"10.0.0.0/8\"]\n[[listener]]\nurl = \"tls://[::1]:2\"\n\
+                 certificate = \"a\"\nkey = \"b\"\ncrl_strict = true"
             ),
             "c.toml:2:7: tls://[::1]:1 needs `certificate` and `key`, the paths of two PEM files\n\
              c.toml:2:7: `client_certificates` needs `client_ca`, the PEM files of who may have signed them\n\
@@ -535,7 +537,9 @@ mod tests {
              c.toml:2:7: `mode` is for unix://, and this is tls://[::1]:1\n\
              c.toml:7:7: `crl` is for tls:// and wss://, and this is tcp://[::1]:1\n\
              c.toml:9:19: `fast` is no rate; write COUNT:SECONDS, such as 10:1 (or 10:1,300:60)\n\
-             c.toml:10:15: `10.0.0.1/8` names one address of a range; write 10.0.0.0/8"
+             c.toml:10:15: `10.0.0.1/8` names one address of a range; write 10.0.0.0/8\n\
+             c.toml:12:7: `proxy_from` is for listeners whose peers have addresses, and this is unix:///run/x\n\
+             c.toml:15:7: `crl_strict` needs `crl`, the PEM files of revocation lists"
         );
         let said = problems(
             "listen = [\"tls://[::1]:1\"]\n[access]\nrules = \"a\"\nmosquitto_acl = \"b\"\n[[access.provider]]\n\
