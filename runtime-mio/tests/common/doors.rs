@@ -154,9 +154,13 @@ pub(crate) fn tcp_listener() -> Listener {
 /// Whether the broker hangs up without a word of MQTT.
 pub(crate) fn is_turned_away(mut stream: impl Read) -> bool {
     let mut rest = Vec::new();
-    // A reset is as good as an end.
-    let _ = stream.read_to_end(&mut rest);
-    rest.is_empty()
+    has_ended(stream.read_to_end(&mut rest)) && rest.is_empty()
+}
+
+/// Whether there was an end, not only nothing for a long time. A reset is as good as an end.
+pub(crate) fn has_ended(read: std::io::Result<usize>) -> bool {
+    use std::io::ErrorKind::{TimedOut, WouldBlock};
+    !read.is_err_and(|error| matches!(error.kind(), TimedOut | WouldBlock))
 }
 
 /// An authority and its files.
