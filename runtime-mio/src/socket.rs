@@ -42,11 +42,11 @@ impl Socket {
     }
 
     /// Reads MQTT bytes. As with a plain socket, fewer than there is room for means that there are no more for now, if
-    /// it does not [hold more](Self::holds_more).
-    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// it does not [hold more](Self::holds_more). `is_known` says that a CONNECT has come.
+    pub(crate) fn read(&mut self, buffer: &mut [u8], is_known: bool) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.read(buffer),
-            Self::Layered(layered) => layered.read(buffer),
+            Self::Layered(layered) => layered.read(buffer, is_known),
         }
     }
 

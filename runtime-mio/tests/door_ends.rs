@@ -254,6 +254,33 @@ fn answers_that_nobody_reads_do_not_pile_up() {
     assert!(answer.chunks(pings.len() - 4).all(|pong| pong[..2] == [0x8A, 100]));
 }
 
+/// `door_that_skips_a_check`: who is not known yet has as little room behind a WebSocket as behind any other door.
+#[test]
+fn a_message_without_a_connect_gives_no_room() {
+    let broker = websocket_broker(1);
+    let mut stream = Framed::open(broker.tcp(), |_| ()).unwrap();
+    let raw = stream.0.get_mut();
+    raw.write_all(&frame(BINARY, b"")).unwrap();
+    // More is announced than a CONNECT may have, and not sent.
+    raw.write_all(&[BINARY, 0xFF, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0]).unwrap();
+    let mut words = Vec::new();
+    raw.read_to_end(&mut words).unwrap();
+    assert_eq!(words, [CLOSE, 2, 3, 241], "1009");
+
+    // What follows a CONNECT at once may be as long as it likes.
+    let (long, mut bytes) = (vec![7; 300_000], frame(BINARY, &encode(V3, &connect(V3, "c"))));
+    bytes.extend(frame(BINARY, &encode(V3, &subscribe("t", QoS::AtMostOnce))));
+    let packet = encode(V3, &publish("t", &long, 0));
+    bytes.extend([&[BINARY, 0xFF], &(packet.len() as u64).to_be_bytes()[..], &[0; 4]].concat());
+    bytes.extend(packet);
+    let mut stream = Framed::open(broker.tcp(), |_| ()).unwrap();
+    stream.0.get_mut().write_all(&bytes).unwrap();
+    let mut client = Client::new(stream);
+    assert!(matches!(client.receive(), Packet::ConnAck(_)));
+    assert!(matches!(client.receive(), Packet::SubAck(_)));
+    assert_eq!(message(&mut client), ("t".to_owned(), long));
+}
+
 /// A doorkeeper and a listener, and what the one heard of connections to the other.
 fn guarded(listener: Listener) -> (Broker, Arc<Counter>) {
     let counter = Arc::new(Counter { max: 100, ..Counter::default() });

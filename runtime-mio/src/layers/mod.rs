@@ -220,11 +220,16 @@ impl Layered {
     }
 
     /// Reads MQTT bytes until the buffer is full or nothing more is there. [`io::ErrorKind::Interrupted`]: there were
-    /// none yet, and the kernel need not tell of more.
-    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = match &self.websocket {
+    /// none yet, and the kernel need not tell of more. `is_known` says that a CONNECT has come.
+    pub(crate) fn read(&mut self, buffer: &mut [u8], is_known: bool) -> io::Result<usize> {
+        let read = match &mut self.websocket {
             None => self.read_below(buffer),
-            Some(_) => self.read_unframed(buffer),
+            Some(websocket) => {
+                if is_known {
+                    websocket.know();
+                }
+                self.read_unframed(buffer)
+            }
         };
         // What had to be answered below MQTT leaves. If it does not, the worker flushes and finds out why; what was
         // read before is not lost for that.
@@ -247,6 +252,9 @@ impl Layered {
         let mut looks = LOOKS_MAX + buffer.len() / WIRE_BYTES;
         let mut is_empty = false;
         while self.mqtt.len() < buffer.len() && looks > 0 && !self.is_over() && !self.is_choked() {
+            if !self.mqtt.is_empty() && self.is_stopped() {
+                break;
+            }
             match self.read_frames() {
                 Ok(true) => looks -= 1,
                 Ok(false) => {
@@ -280,15 +288,23 @@ impl Layered {
         self.is_broken || self.websocket.as_ref().is_some_and(|websocket| websocket.is_over())
     }
 
+    /// Whether it has to become clear what a message was before the next.
+    fn is_stopped(&self) -> bool {
+        self.websocket.as_ref().is_some_and(|websocket| websocket.is_stopped())
+    }
+
     /// Takes frames apart once; false if nothing was there.
     fn read_frames(&mut self) -> io::Result<bool> {
         let mut wire = [0; WIRE_BYTES];
-        let count = match self.read_below(&mut wire) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
-            Err(error) => return Err(error),
+        let count = match self.is_stopped() {
+            true => 0,
+            false => match self.read_below(&mut wire) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
+                Err(error) => return Err(error),
+            },
         };
         let Some(websocket) = &mut self.websocket else { return Ok(false) };
         let received = websocket.receive(&wire[..count], &mut self.mqtt, &mut self.frames);
@@ -474,7 +490,7 @@ mod tests {
             while peer.write_all(&empty_frames).is_ok() {}
         });
         let kind = loop {
-            match layered.read(&mut [0; 4096]).unwrap_err().kind() {
+            match layered.read(&mut [0; 4096], false).unwrap_err().kind() {
                 // The sender was not fast enough.
                 io::ErrorKind::WouldBlock => assert!(!layered.holds_more()),
                 kind => break kind,

@@ -31,7 +31,7 @@ pub struct WebSocketSetup {
     pub require_origin: bool,
     /// Proxies whose `X-Forwarded-For` or `X-Real-IP` is believed.
     pub forwarded_from: Vec<AddressRange>,
-    /// Bytes of the first message, which has the CONNECT: nothing is known of its sender.
+    /// Bytes of a message as long as no CONNECT has come: nothing is known of its sender.
     pub first_message_bytes_max: usize,
     /// Bytes of a later message.
     pub message_bytes_max: usize,
@@ -56,17 +56,19 @@ pub(crate) struct WebSocket {
     /// Its peer is a proxy that is believed.
     trusted: bool,
     forwarded: Option<IpAddr>,
+    /// A CONNECT has come.
+    is_known: bool,
+    /// A message was delivered, and the rest waits until it is clear whether a CONNECT was in it.
+    is_stopped: bool,
+    /// That rest, as far as it was read.
+    early: Vec<u8>,
     state: State,
 }
 
 enum State {
     /// The request, as far as it has come.
     Upgrading(Vec<u8>),
-    Open {
-        context: Box<WebSocketContext>,
-        /// No message has come yet.
-        is_first: bool,
-    },
+    Open(Box<WebSocketContext>),
     /// The peer has closed it, or broke a rule.
     Over,
 }
@@ -99,7 +101,31 @@ impl Write for Memory<'_> {
 
 impl WebSocket {
     pub(crate) const fn new(setup: Arc<WebSocketSetup>) -> Self {
-        Self { setup, trusted: false, forwarded: None, state: State::Upgrading(Vec::new()) }
+        Self {
+            setup,
+            trusted: false,
+            forwarded: None,
+            is_known: false,
+            is_stopped: false,
+            early: Vec::new(),
+            state: State::Upgrading(Vec::new()),
+        }
+    }
+
+    /// Says that a CONNECT has come: messages may be longer from now on.
+    pub(crate) fn know(&mut self) {
+        if std::mem::replace(&mut self.is_known, true) {
+            return;
+        }
+        let config = self.config();
+        if let State::Open(context) = &mut self.state {
+            context.set_config(|known| *known = config);
+        }
+    }
+
+    /// Whether there is more to take apart without any further byte of the wire.
+    pub(crate) const fn is_stopped(&self) -> bool {
+        self.is_stopped
     }
 
     /// Says who sends the request, as far as it is known.
@@ -116,7 +142,7 @@ impl WebSocket {
 
     /// The request was answered.
     pub(crate) const fn is_open(&self) -> bool {
-        matches!(self.state, State::Open { .. })
+        matches!(self.state, State::Open(_))
     }
 
     /// Nothing comes any more.
@@ -129,7 +155,8 @@ impl WebSocket {
         self.forwarded
     }
 
-    /// Takes bytes of the wire apart: MQTT bytes go to `mqtt`, and what has to be answered goes to `answer`.
+    /// Takes bytes of the wire apart: MQTT bytes go to `mqtt`, and what has to be answered goes to `answer`. Before the
+    /// peer is [known](Self::know) it [stops](Self::is_stopped) behind each message.
     ///
     /// # Errors
     /// The peer broke a rule; `answer` says so to it.
@@ -139,7 +166,14 @@ impl WebSocket {
         mqtt: &mut Vec<u8>,
         answer: &mut Vec<u8>,
     ) -> Result<(), String> {
+        self.is_stopped = false;
+        let early = std::mem::take(&mut self.early);
+        let joined;
         let mut wire = wire;
+        if !early.is_empty() {
+            joined = [&early, wire].concat();
+            wire = &joined;
+        }
         if let State::Upgrading(request) = &mut self.state {
             request.extend_from_slice(wire);
             wire = &[];
@@ -154,10 +188,10 @@ impl WebSocket {
                     answer.extend_from_slice(response.as_bytes());
                     self.forwarded = forwarded;
                     let rest = request.split_off(length);
-                    let config = self.config(true);
+                    let config = self.config();
                     let context =
                         WebSocketContext::from_partially_read(rest, Role::Server, Some(config));
-                    self.state = State::Open { context: Box::new(context), is_first: true };
+                    self.state = State::Open(Box::new(context));
                 }
             }
         }
@@ -168,10 +202,10 @@ impl WebSocket {
         received
     }
 
-    fn config(&self, is_first: bool) -> WebSocketConfig {
-        let max = match is_first {
-            true => self.setup.first_message_bytes_max,
-            false => self.setup.message_bytes_max,
+    fn config(&self) -> WebSocketConfig {
+        let max = match self.is_known {
+            true => self.setup.message_bytes_max,
+            false => self.setup.first_message_bytes_max,
         };
         WebSocketConfig::default()
             .read_buffer_size(BUFFER_BYTES)
@@ -186,16 +220,17 @@ impl WebSocket {
         mqtt: &mut Vec<u8>,
         answer: &mut Vec<u8>,
     ) -> Result<(), String> {
-        let later = self.config(false);
         let mut memory = Memory { wire, answer };
         loop {
-            let State::Open { context, is_first } = &mut self.state else { return Ok(()) };
+            let State::Open(context) = &mut self.state else { return Ok(()) };
             let refused = match context.read(&mut memory) {
                 //= [MQTT-6.0.0-2] packets and frames have nothing to do with one another.
                 Ok(Message::Binary(bytes)) => {
                     mqtt.extend_from_slice(&bytes);
-                    if std::mem::replace(is_first, false) {
-                        context.set_config(|config| *config = later);
+                    if !self.is_known {
+                        self.is_stopped = true;
+                        self.early = memory.wire.to_vec();
+                        return Ok(());
                     }
                     continue;
                 }
@@ -230,7 +265,7 @@ impl WebSocket {
 
     /// Puts MQTT bytes into a frame.
     pub(crate) fn send(&mut self, mqtt: &[u8], wire: &mut Vec<u8>) {
-        if let State::Open { context, .. } = &mut self.state {
+        if let State::Open(context) = &mut self.state {
             let mut memory = Memory { wire: &[], answer: wire };
             // Memory takes everything; only a closed WebSocket refuses, and then nobody listens.
             let _ = context.write(&mut memory, Message::Binary(mqtt.to_vec().into()));
@@ -240,7 +275,7 @@ impl WebSocket {
 
     /// Says that nothing more comes.
     pub(crate) fn close(&mut self, wire: &mut Vec<u8>) {
-        if let State::Open { context, .. } = &mut self.state {
+        if let State::Open(context) = &mut self.state {
             let mut memory = Memory { wire: &[], answer: wire };
             let _ = context.close(
                 &mut memory,

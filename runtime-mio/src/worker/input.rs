@@ -281,7 +281,7 @@ impl Worker {
     /// Reads once. `Some(0)` is the end of the connection, however it came; `None` is nothing yet.
     fn read(&mut self, conn: ConnId, buffer: &mut [u8]) -> Option<usize> {
         let connection = self.connections.get_mut(conn)?;
-        let read = connection.socket.read(buffer);
+        let read = connection.socket.read(buffer, connection.framer.version().is_some());
         // A layer may have had to answer what it read.
         if connection.socket.wants_flush() && !connection.dirty {
             connection.dirty = true;

@@ -31,6 +31,7 @@ fn echo(mut stream: &TcpStream) {
         ..WebSocketSetup::default()
     };
     let mut websocket = WebSocket::new(Arc::new(setup));
+    websocket.know();
     let mut buffer = vec![0; 65_536];
     let mut request = Vec::new();
     while let Ok(count @ 1..) = stream.read(&mut buffer) {

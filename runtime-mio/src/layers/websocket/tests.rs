@@ -73,7 +73,11 @@ impl Peer {
     }
 
     fn says(&mut self, wire: &[u8]) -> Result<(), String> {
-        self.websocket.receive(wire, &mut self.mqtt, &mut self.answer)
+        self.websocket.receive(wire, &mut self.mqtt, &mut self.answer)?;
+        while self.websocket.is_stopped() {
+            self.websocket.receive(b"", &mut self.mqtt, &mut self.answer)?;
+        }
+        Ok(())
     }
 
     /// The code with which the server closes.
@@ -97,6 +101,7 @@ fn binary_messages_are_mqtt() {
     }
     let mut peer = Peer::open();
     peer.says(&frame(FIN | BINARY, b"x")).unwrap();
+    peer.websocket.know();
     let long = vec![9; 65_536];
     peer.says(&frame(FIN | BINARY, &long)).unwrap();
     assert_eq!(peer.mqtt.len(), 65_537);
@@ -223,7 +228,7 @@ fn a_close_is_answered_and_nothing_is_read_behind_it() {
 
 /// Cases 9 and the memory of who is not known: 64 MiB in a header are not waited for.
 #[test]
-fn messages_have_a_bound_and_the_first_a_smaller_one() {
+fn messages_have_a_bound_and_those_of_strangers_a_smaller_one() {
     let mut peer = Peer::open();
     assert!(peer.says(&frame(FIN | BINARY, &[0; 1001])).is_err());
     assert_eq!(peer.closes(), Some(1009));
@@ -232,7 +237,11 @@ fn messages_have_a_bound_and_the_first_a_smaller_one() {
     assert!(peer.says(&announced).is_err(), "nothing of it has come");
     assert_eq!(peer.closes(), Some(1009));
     let mut peer = Peer::open();
+    peer.says(&frame(FIN | BINARY, b"")).unwrap();
+    assert!(peer.says(&frame(FIN | BINARY, &[0; 1001])).is_err(), "a message makes nobody known");
+    let mut peer = Peer::open();
     peer.says(&frame(FIN | BINARY, b"first")).unwrap();
+    peer.websocket.know();
     peer.says(&frame(FIN | BINARY, &[0; 50_000])).unwrap();
     for _ in 0..3 {
         let _ = peer.says(&frame(BINARY, &[0; 1]));
@@ -242,6 +251,25 @@ fn messages_have_a_bound_and_the_first_a_smaller_one() {
     }
     assert!(peer.websocket.is_over(), "fragments are counted together");
     assert_eq!(peer.mqtt.len(), 50_005);
+}
+
+/// What comes with the CONNECT may be longer than it: by then it is clear who sends it.
+#[test]
+fn a_stranger_is_heard_message_by_message() {
+    let long = vec![7; 50_000];
+    let wire = [
+        frame(FIN | BINARY, b"connect"),
+        frame(FIN | PING, b"?"),
+        frame(FIN | BINARY, &long),
+        frame(FIN | BINARY, b"more"),
+    ];
+    let mut peer = Peer::open();
+    peer.websocket.receive(&wire.concat(), &mut peer.mqtt, &mut peer.answer).unwrap();
+    assert_eq!((peer.mqtt.as_slice(), peer.websocket.is_stopped()), (&b"connect"[..], true));
+    peer.websocket.know();
+    peer.says(b"").unwrap();
+    assert_eq!(peer.mqtt.len(), 7 + long.len() + 4);
+    assert_eq!(frames(&peer.answer), [(FIN | PONG, b"?".to_vec())]);
 }
 
 #[test]
