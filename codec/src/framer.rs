@@ -41,6 +41,11 @@ impl Framer {
         Self { role, version, first_packet_max, packet_max, partial: Vec::new() }
     }
 
+    /// Bounds every packet but the first anew, bytes with the fixed header.
+    pub fn set_packet_max(&mut self, packet_max: u32) {
+        self.packet_max = packet_max;
+    }
+
     /// The version that the CONNECT set, once it was seen: as soon as its protocol name and level
     /// are known, even if a later field of it breaks a rule.
     pub fn version(&self) -> Option<ProtocolVersion> {

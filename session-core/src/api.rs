@@ -12,8 +12,8 @@ use codec::{
 };
 
 use crate::{
-    Action, ClientLimits, CommitSeq, ConnId, Grants, Place, Queued, SessionId, ShardId, ShardMsg,
-    Ticket, Time, shard::Record,
+    Action, ClientLimits, CommitSeq, ConnId, DropReason, Grants, Place, Queued, SessionId,
+    Settings, ShardId, ShardMsg, Ticket, Time, shard::Record,
 };
 
 /// Something that happened.
@@ -402,9 +402,24 @@ pub enum Command {
         /// The reason it is told.
         reason: ReasonCode,
     },
+    /// End the session of a client, and its connection if there is one.
+    EndSession {
+        /// Of this client.
+        client_id: Box<str>,
+    },
     /// Rights, blocks or limits have changed: whoever is connected is asked about again
     /// ([`Request::Judge`]), and what may not be any more ends.
     RightsChanged,
+    /// Go on by other settings. What CONNACK told a client holds for as long as it is connected.
+    Reconfigure(Box<Settings>),
+    /// Take some connections away, so that their clients go elsewhere; none is accepted any more.
+    /// The reply is how many are left ([`Reply::Left`]).
+    Drain {
+        /// So many at most.
+        max: u32,
+        /// Where a client of 5.0 is told to go (0x9C, Server Reference); absent: it is told 0x8B.
+        server_reference: Option<Box<str>>,
+    },
     /// Take every connection away and accept no more: the broker stops.
     Shutdown,
     /// The log has no room for more messages, or has room again. Meanwhile QoS 1 and 2 messages are
@@ -428,6 +443,8 @@ pub enum Reply {
     Done,
     /// There is no such client here.
     NotFound,
+    /// So many connections are left.
+    Left(u32),
 }
 
 /// Why a connection ended.
@@ -506,19 +523,15 @@ pub enum Event {
         /// So many earlier refusals were not told.
         untold: u32,
     },
-    /// A session's queue began to overflow; said once until it was empty again.
-    QueueFull {
-        /// Of this client.
+    /// Messages for a client were dropped. Said at most every ten seconds for each client.
+    Dropped {
+        /// The client.
         client_id: Box<str>,
-        /// Messages waiting.
-        queued: u32,
-    },
-    /// A session's oldest messages have waited for too long and are dropped; said once until its queue
-    /// was empty.
-    QueueAged {
-        /// Of this client.
-        client_id: Box<str>,
-        /// Messages waiting.
+        /// Why the last one was.
+        reason: DropReason,
+        /// So many since the last line about this client.
+        count: u64,
+        /// Messages waiting for it.
         queued: u32,
     },
     /// A session ended with messages of Shared Subscriptions on disk, which no other member gets.
@@ -527,11 +540,5 @@ pub enum Event {
         client_id: Box<str>,
         /// Messages on disk, shared or not.
         messages: u64,
-    },
-    /// A client does not read what it asked for: QoS 0 messages are dropped. Said once until it
-    /// caught up.
-    SlowConsumer {
-        /// This client.
-        client_id: Box<str>,
     },
 }

@@ -45,6 +45,33 @@ impl ShardConfig {
     }
 }
 
+impl ShardConfig {
+    /// What may change while the broker runs.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            authentication: self.authentication,
+            denied_publish_v3: self.denied_publish_v3,
+            features: self.features.clone(),
+            limits: self.limits.clone(),
+        }
+    }
+}
+
+/// The part of [`ShardConfig`] that may change while the broker runs
+/// ([`Command::Reconfigure`](crate::Command::Reconfigure)).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Settings {
+    /// Who decides whether a client may connect. Once somebody is asked, whoever was let in
+    /// without a question has to come again.
+    pub authentication: Authentication,
+    /// What happens to a client before 5.0 that publishes what it may not.
+    pub denied_publish_v3: DeniedPublish,
+    /// What is switched on.
+    pub features: Features,
+    /// What is bounded.
+    pub limits: Limits,
+}
+
 /// Who decides whether a client may connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Authentication {

@@ -52,6 +52,7 @@ mod ids;
 #[cfg(feature = "model")]
 pub mod model;
 mod rate;
+mod rows;
 mod shard;
 
 pub use access::{Action, Actions, Grants, Level, LevelTest, Pattern, Rule, Verdict};
@@ -60,9 +61,15 @@ pub use api::{
     Answer, Cause, Command, Crowd, Effect, Effects, Event, Exchange, Input, Load, Loaded, Origin,
     Principal, Proxied, Reply, Request, Subject, Transport,
 };
-pub use config::{Authentication, DeniedPublish, Features, Limits, QueueFull, ShardConfig};
+pub use config::{
+    Authentication, DeniedPublish, Features, Limits, QueueFull, Settings, ShardConfig,
+};
 pub use ids::{CommitSeq, ConnId, Place, ShardId, ShardMap, Ticket, Time};
 pub use rate::{Buckets, ClientLimits, OverRate, Rate, Rates};
+pub use rows::{
+    ConnectionRow, DropCounts, DropReason, DropRow, Page, RetainedRow, SessionRow, SubscriptionRow,
+    Totals,
+};
 pub use shard::{
     Declined, Delivery, Extra, Flight, Ids, MsgId, Offer, Publication, Queued, Record, Retained,
     SessionId, SessionRef, Shard, ShardMsg, Shared, Source, Subscription, Target, View, Violation,

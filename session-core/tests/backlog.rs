@@ -10,7 +10,7 @@ use codec::{
     ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
 };
 use session_core::{
-    Cause, Command, CommitSeq, ConnId, Effect, Event, Input, Load, Loaded, QueueFull, Queued,
+    Cause, Command, CommitSeq, ConnId, DropReason, Effect, Event, Input, Load, Loaded, QueueFull, Queued,
     Record, Shard, ShardConfig, ShardId, ShardMap, Ticket, Time,
 };
 
@@ -289,7 +289,7 @@ fn the_oldest_of_a_long_queue_are_dropped() {
         world.publish(number);
         while world.load() {}
     }
-    assert!(world.events.iter().any(|event| matches!(event, Event::QueueFull { .. })));
+    assert!(world.events.iter().any(|event| matches!(event, Event::Dropped { reason: DropReason::QueueFull, .. })));
     assert_eq!(world.shard.view().queued(), 10);
     world.connect(SUBSCRIBER, 2, "s", 3);
     assert_eq!(world.drain(2), (30..40).collect::<Vec<_>>());
@@ -347,7 +347,7 @@ fn messages_that_wait_for_too_long_are_dropped() {
     (0..20).for_each(|number| world.publish(number));
     world.publish_at(Time(70_000), 20);
     while world.load() {}
-    let aged = |event: &Event| matches!(event, Event::QueueAged { .. });
+    let aged = |event: &Event| matches!(event, Event::Dropped { reason: DropReason::Aged, .. });
     assert_eq!(world.events.iter().filter(|event| aged(event)).count(), 1);
     for number in 21..40 {
         world.publish_at(Time(70_000), number);

@@ -209,8 +209,9 @@ fn show(effect: &Effect) -> String {
             format!("record {}", record.split(' ').next().unwrap_or_default())
         }
         Effect::Note(event) => match &**event {
-            Event::QueueFull { queued, .. } => format!("note: queue full with {queued}"),
-            Event::SlowConsumer { .. } => "note: slow".into(),
+            Event::Dropped { reason, count, queued, .. } => {
+                format!("note: {count} {}, {queued} wait", reason.name())
+            }
             Event::Connected { .. } => "note: connected".into(),
             Event::Disconnected { client_id, .. } => format!("note: {client_id:?} gone"),
             other => format!("note: {other:?}"),
@@ -333,7 +334,7 @@ fn a_message_as_large_as_the_queue_takes_it_alone() {
 }
 
 #[test]
-fn an_overflow_is_reported_once_until_the_queue_was_empty() {
+fn an_overflow_is_reported_once_in_ten_seconds() {
     let mut broker = Broker::new(|limits| limits.session_queue_max = 2);
     broker.connect(0, "sub", 1000);
     broker.packet(0, subscribe("t", QoS::AtLeastOnce));
@@ -344,7 +345,7 @@ fn an_overflow_is_reported_once_until_the_queue_was_empty() {
         let effects: Vec<String> = (0..5).flat_map(|_| broker.packet(1, publish())).collect();
         effects.into_iter().filter(|effect| effect.starts_with("note")).collect::<Vec<_>>()
     };
-    assert_eq!(overflow(&mut broker), ["note: queue full with 2"]);
+    assert_eq!(overflow(&mut broker), ["note: 1 queue_full, 1 wait"]);
     assert_eq!(overflow(&mut broker), [""; 0]);
     broker.connect(2, "sub", 1000);
     assert_eq!(broker.shard.view().queued(), 2);
@@ -352,7 +353,10 @@ fn an_overflow_is_reported_once_until_the_queue_was_empty() {
         broker.packet(2, puback(packet_id));
     }
     broker.input(Input::Closed { conn: conn(2) });
-    assert_eq!(overflow(&mut broker), ["note: queue full with 2"]);
+    assert_eq!(overflow(&mut broker), [""; 0]);
+    broker.now = broker.now.plus_ms(10_000);
+    assert_eq!(overflow(&mut broker), ["note: 11 queue_full, 1 wait"]);
+    assert_eq!(broker.shard.view().drops(), [16, 0, 0, 0, 0, 0]);
 }
 
 /// A session that ends with its connection is in no log, though another connection takes it over.
@@ -584,7 +588,7 @@ fn a_subscribe_does_not_wait_for_a_slow_link() {
 }
 
 #[test]
-fn a_slow_consumer_is_reported_once_until_it_has_caught_up() {
+fn a_slow_consumer_is_reported_once_in_ten_seconds() {
     let mut broker = Broker::new(|limits| limits.session_queue_max = 2);
     broker.connect(0, "sub", 0);
     broker.packet(0, subscribe("t", QoS::AtMostOnce));
@@ -597,12 +601,17 @@ fn a_slow_consumer_is_reported_once_until_it_has_caught_up() {
         let effects: Vec<String> = (0..6).flat_map(|_| broker.packet(1, packet())).collect();
         effects.into_iter().filter(|effect| effect.starts_with("note")).collect::<Vec<_>>()
     };
-    assert_eq!(flood(&mut broker), ["note: slow"]);
+    assert_eq!(flood(&mut broker), ["note: 1 not_read, 2 wait"]);
     let one = broker.input(Input::Sent { conn: conn(0), bytes: 1 << 20 });
     assert_eq!(one, ["0 PUBLISH t 0"]);
     assert_eq!(flood(&mut broker), [""; 0], "one still waits");
     broker.input(Input::Sent { conn: conn(0), bytes: 2 << 20 });
-    assert_eq!(flood(&mut broker), ["note: slow"]);
+    broker.now = broker.now.plus_ms(10_000);
+    let said = flood(&mut broker);
+    let dropped = broker.shard.view().drops()[2];
+    assert_eq!(said.len(), 1, "{said:?}");
+    let rows = broker.shard.view().drop_rows();
+    assert_eq!((&*rows[0].client_id, rows[0].count), ("sub", dropped));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{
     session::{Queue, Queued, Session},
     table::SessionId,
 };
-use crate::{Effect, Limits, Load, Loaded, Place};
+use crate::{DropReason, Effect, Limits, Load, Loaded, Place};
 
 /// A session without a connection keeps this part of what a connected one may have in memory.
 const ABSENT_PART: u32 = 16;
@@ -171,8 +171,7 @@ impl Shard {
             if first.at.plus_s(age_s) > cx.now {
                 return;
             }
-            self.report_aged(cx, id);
-            self.drop_first(cx, id);
+            self.drop_first(cx, id, DropReason::Aged);
         }
     }
 
@@ -188,7 +187,7 @@ impl Shard {
                 return self.load(cx, id);
             }
             session.traffic.overdue = session.traffic.overdue.saturating_sub(1);
-            self.drop_first(cx, id);
+            self.drop_first(cx, id, DropReason::QueueFull);
         }
         let limits = &self.config.limits;
         if let Some(session) = self.sessions.get_mut(id)

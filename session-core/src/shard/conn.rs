@@ -13,7 +13,7 @@ use super::{
     session::Waiting,
     table::{Named, SessionId, give_room_back},
 };
-use crate::{ConnId, Exchange, Grants, Origin, Subject, Ticket, Time};
+use crate::{ConnId, Exchange, Features, Grants, Origin, ShardConfig, Subject, Ticket, Time};
 
 /// No packet can be larger: four bytes of Remaining Length, and what they count.
 pub(super) const PACKET_BYTES_MAX: u32 = 268_435_460;
@@ -73,6 +73,24 @@ pub(super) struct PendingAck {
     pub(super) reason: ReasonCode,
 }
 
+/// What CONNACK tells of limits and features: it holds for as long as the client is connected.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Told {
+    pub(super) features: Features,
+    pub(super) receive_maximum: u16,
+    pub(super) topic_alias_maximum: u16,
+}
+
+impl Told {
+    pub(super) fn of(config: &ShardConfig) -> Self {
+        Self {
+            features: config.features.clone(),
+            receive_maximum: config.limits.receive_maximum,
+            topic_alias_maximum: config.limits.topic_alias_maximum,
+        }
+    }
+}
+
 /// One network connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Conn {
@@ -102,6 +120,8 @@ pub(super) struct Conn {
     /// Request Problem Information.
     pub(super) problem_info: bool,
     pub(super) grants: Grants,
+    /// What it was told when it connected, or will be.
+    pub(super) told: Arc<Told>,
     pub(super) alias_out_max: u16,
     pub(super) acks: VecDeque<PendingAck>,
     /// The number of the first entry of `acks`; numbers wrap.
@@ -112,7 +132,7 @@ pub(super) struct Conn {
     rare: Option<Box<Rare>>,
 }
 
-const _: () = assert!(size_of::<Conn>() <= 144, "a broker has hundreds of thousands of them");
+const _: () = assert!(size_of::<Conn>() <= 152, "a broker has hundreds of thousands of them");
 
 /// What few connections have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -160,7 +180,13 @@ impl Named for Conn {
 }
 
 impl Conn {
-    pub(super) fn new(id: ConnId, origin: Box<Origin>, credit: u32, now: Time) -> Self {
+    pub(super) fn new(
+        id: ConnId,
+        origin: Box<Origin>,
+        told: Arc<Told>,
+        credit: u32,
+        now: Time,
+    ) -> Self {
         Self {
             id,
             phase: Phase::Opened(Some(origin)),
@@ -178,6 +204,7 @@ impl Conn {
             window: u16::MAX,
             problem_info: true,
             grants: Grants::All,
+            told,
             alias_out_max: 0,
             acks: VecDeque::new(),
             acks_first: 0,
@@ -193,6 +220,11 @@ impl Conn {
 
     pub(super) fn set_keep_alive(&mut self, keep_alive_s: u16) {
         self.silence_ms = u32::from(keep_alive_s).saturating_mul(1500);
+    }
+
+    /// The Keep Alive in force.
+    pub(super) fn keep_alive_s(&self) -> u16 {
+        u16::try_from(self.silence_ms / 1500).unwrap_or(u16::MAX)
     }
 
     /// When the client will have been silent for too long.
@@ -305,7 +337,9 @@ mod tests {
             server_name: None,
             proxied: None,
         };
-        Conn::new(ConnId { slot: 0, epoch: 0 }, origin.into(), 1000, Time(0))
+        let map = crate::ShardMap::new(1, 1);
+        let told = Arc::new(Told::of(&ShardConfig::new(crate::ShardId(0), map)));
+        Conn::new(ConnId { slot: 0, epoch: 0 }, origin.into(), told, 1000, Time(0))
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl Shard {
         origin: Box<Origin>,
         credit: u32,
     ) {
-        self.conns.insert(Conn::new(id, origin, credit, cx.now));
+        self.conns.insert(Conn::new(id, origin, self.told.clone(), credit, cx.now));
         if self.stopping {
             return self.close(cx, id, Cause::Shutdown);
         }
@@ -323,6 +323,7 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let properties = &connect.properties;
         conn.phase = Phase::Connected(session);
+        conn.told = self.told.clone();
         conn.bridge = connect.bridge;
         //= [MQTT-4.9.0-1]
         conn.window = properties.receive_maximum().unwrap_or(u16::MAX).min(limits.send_window_max);

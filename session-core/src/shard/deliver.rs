@@ -14,7 +14,7 @@ use super::{
     session::{Extra, Ids, Queued, Session, Shared, Stage, expiry_left_s},
     table::SessionId,
 };
-use crate::{ConnId, Effect, Event, Grants, Place, QueueFull, Time};
+use crate::{ConnId, DropReason, Grants, Place, QueueFull, Time};
 
 /// A PUBLISH on its way to one connection.
 #[derive(Clone, Copy)]
@@ -115,22 +115,19 @@ impl Shard {
             && conn.has_room()
         {
             let sending = Sending::first(of, &target, QoS::AtMostOnce, None);
-            if let Some(frame) = frame_if_deliverable(conn, sending, cx.now) {
-                let (id, is_beyond) = (conn.id, conn.charge(frame.len()));
-                let waits = conn.meter_out(cx.now, &frame);
-                self.send_charged(cx, id, frame, is_beyond);
-                self.rearm_if(cx, id, waits);
-            }
-            return;
+            let Some(frame) = frame_if_deliverable(conn, sending, cx.now) else {
+                let reason = why_not(conn, sending, cx.now);
+                return self.note_dropped(cx, target.who.session, reason);
+            };
+            let (id, is_beyond) = (conn.id, conn.charge(frame.len()));
+            let waits = conn.meter_out(cx.now, &frame);
+            self.send_charged(cx, id, frame, is_beyond);
+            return self.rearm_if(cx, id, waits);
         }
         if !session.traffic.queue_qos0.is_full(&of.message, &self.config.limits) {
             return session.traffic.queue_qos0.push(queued(of, target, QoS::AtMostOnce));
         }
-        if !session.traffic.reported {
-            session.traffic.reported = true;
-            let client_id = session.client_id.clone();
-            cx.out.push(Effect::Note(Box::new(Event::SlowConsumer { client_id })));
-        }
+        self.note_dropped(cx, target.who.session, DropReason::NotRead);
     }
 
     /// Adds a QoS 1 or 2 message to a session's queue and sends what can be sent.
@@ -148,10 +145,10 @@ impl Shard {
         }
         let Some(session) = self.sessions.get(id) else { return true };
         if session.is_full(&queued.message, &self.config.limits) {
-            self.report_full(cx, id);
             if self.config.limits.session_queue_full == QueueFull::Reject
                 || !self.make_room(cx, id, &queued)
             {
+                self.note_dropped(cx, id, DropReason::QueueFull);
                 return false;
             }
         }
@@ -179,29 +176,6 @@ impl Shard {
         self.apply_enqueued(id, queued, source, is_logged);
     }
 
-    fn report_full(&mut self, cx: &mut Cx<'_>, id: SessionId) {
-        self.report_drops(cx, id, |client_id, queued| Event::QueueFull { client_id, queued });
-    }
-
-    pub(super) fn report_aged(&mut self, cx: &mut Cx<'_>, id: SessionId) {
-        self.report_drops(cx, id, |client_id, queued| Event::QueueAged { client_id, queued });
-    }
-
-    /// Says once, until the queue was empty, that messages are dropped.
-    fn report_drops(
-        &mut self,
-        cx: &mut Cx<'_>,
-        id: SessionId,
-        event: impl FnOnce(Box<str>, u32) -> Event,
-    ) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
-        if !core::mem::replace(&mut session.traffic.reported, true) {
-            let queued = u32::try_from(session.waiting()).unwrap_or(u32::MAX);
-            let event = event(session.client_id.clone(), queued);
-            cx.out.push(Effect::Note(Box::new(event)));
-        }
-    }
-
     /// Drops the oldest waiting messages until there is room; false if that cannot help.
     fn make_room(&mut self, cx: &mut Cx<'_>, id: SessionId, queued: &Queued) -> bool {
         // What could not even be there alone costs no other message its place.
@@ -222,12 +196,12 @@ impl Shard {
                 self.load(cx, id);
                 return true;
             }
-            self.drop_first(cx, id);
+            self.drop_first(cx, id, DropReason::QueueFull);
         }
         false
     }
 
-    pub(super) fn drop_first(&mut self, cx: &mut Cx<'_>, id: SessionId) {
+    pub(super) fn drop_first(&mut self, cx: &mut Cx<'_>, id: SessionId, reason: DropReason) {
         let first =
             self.sessions.get(id).and_then(|session| session.traffic.queue.messages.front());
         let Some(place) = first.map(|queued| queued.place) else { return };
@@ -235,6 +209,7 @@ impl Shard {
             self.log(cx, Record::Dropped { session: id, place });
         }
         self.apply_dropped(id);
+        self.note_dropped(cx, id, reason);
     }
 
     /// Sends what waits for a session, as far as its window and its socket have room.
@@ -296,6 +271,8 @@ impl Shard {
                     self.log(cx, Record::Acknowledged { session: id, packet_id, place });
                 }
                 self.apply_acknowledged(id, packet_id);
+                let reason = if is_withheld { DropReason::Denied } else { DropReason::TooLarge };
+                self.note_dropped(cx, id, reason);
             }
             //= [MQTT-3.3.1-1] [MQTT-4.9.0-2]
             Stage::Published(queued) => {
@@ -328,13 +305,14 @@ impl Shard {
         }
         let age_s = self.config.limits.session_queue_age_s_max;
         if age_s > 0 && queued.at.plus_s(age_s) <= cx.now {
-            self.report_aged(cx, id);
-            self.drop_first(cx, id);
+            self.drop_first(cx, id, DropReason::Aged);
             return true;
         }
         //= [MQTT-3.3.2-5] [MQTT-3.1.2-25]
-        if !is_deliverable(conn, Sending::of(queued, None, false), cx.now) {
-            self.drop_first(cx, id);
+        let sending = Sending::of(queued, None, false);
+        if !is_deliverable(conn, sending, cx.now) {
+            let reason = why_not(conn, sending, cx.now);
+            self.drop_first(cx, id, reason);
             return true;
         }
         let Some(packet_id) = session.free_packet_id(self.config.limits.packet_id_max) else {
@@ -378,10 +356,14 @@ impl Shard {
         let sending = Sending::of(&queued, None, false);
         let frame = frame_if_deliverable(conn, sending, cx.now);
         let waits = frame.as_ref().is_some_and(|frame| conn.meter_out(cx.now, frame));
+        let lost = frame.is_none().then(|| why_not(conn, sending, cx.now));
         let conn = conn.id;
         session.traffic.rest(&mut self.spares.0);
         if let Some(frame) = frame {
             self.send(cx, conn, frame);
+        }
+        if let Some(reason) = lost {
+            self.note_dropped(cx, id, reason);
         }
         self.rearm_if(cx, conn, waits);
         true
@@ -444,6 +426,18 @@ pub(super) fn frame_if_deliverable(
 fn is_deliverable(conn: &Conn, sending: Sending<'_>, now: Time) -> bool {
     let Some(left_s) = sending.left_s(now) else { return false };
     may_receive(conn, sending.message) && fits(conn, sending, left_s)
+}
+
+/// Why a message is not sent to this connection, which is not.
+#[cold]
+fn why_not(conn: &Conn, sending: Sending<'_>, now: Time) -> DropReason {
+    if sending.left_s(now).is_none() {
+        DropReason::Expired
+    } else if may_receive(conn, sending.message) {
+        DropReason::TooLarge
+    } else {
+        DropReason::Denied
+    }
 }
 
 #[inline]

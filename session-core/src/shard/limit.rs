@@ -185,6 +185,23 @@ impl Shard {
         reads || writes
     }
 
+    /// A client has other limits from now on.
+    pub(super) fn relimit(&mut self, cx: &mut Cx<'_>, id: ConnId, limits: &Arc<ClientLimits>) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let present = conn.limiter().map(|limiter| limiter.limits.clone()).unwrap_or_default();
+        if present == *limits {
+            return;
+        }
+        conn.limit(limits, cx.now);
+        conn.held = false;
+        let session = conn.session();
+        self.resume(cx, id, paused::RATE);
+        if let Some(session) = session {
+            self.pump(cx, session);
+        }
+        self.rearm(cx, id);
+    }
+
     /// Tells that a client sends more than it may: not more often than every ten seconds.
     fn note_over_rate(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };

@@ -11,7 +11,9 @@ mod conn;
 mod connect;
 mod crowd;
 mod deliver;
+mod drops;
 mod limit;
+mod look;
 mod memo;
 mod msg;
 mod ordered;
@@ -32,6 +34,7 @@ mod tree;
 use alloc::{
     boxed::Box,
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     vec::Vec,
 };
 
@@ -39,6 +42,7 @@ use codec::{Frame, Packet, ReasonCode};
 
 pub use self::{
     check::Violation,
+    look::View,
     msg::{
         Declined, Delivery, Flight, MsgId, Offer, Publication, Retained, SessionRef, ShardMsg,
         Target,
@@ -51,7 +55,8 @@ pub use self::{
 };
 use self::{
     clients::Clients,
-    conn::{Conn, Phase, paused},
+    conn::{Conn, Phase, Told, paused},
+    drops::Drops,
     memo::Memo,
     msg::{Job, Unrouted},
     outgoing::Outgoing,
@@ -145,17 +150,17 @@ pub struct Shard {
     /// Room for the receivers of one publish; empty between calls.
     scratch: Vec<Target>,
     spares: Memo<Spares>,
+    /// What clients are told at CONNECT.
+    told: Arc<Told>,
+    drops: Memo<Drops>,
 }
 
 impl Shard {
     /// An empty shard.
     pub fn new(config: ShardConfig) -> Self {
         let links = config.map.all().map(|_| Link::default()).collect();
-        let (shards, all) = (config.map.shards(), &config.limits.all);
-        let all_in = all.limits_in().then(|| {
-            let (messages, bytes) = (&all.publishes_in, &all.bytes_in);
-            Meter::new(&messages.shared_by(shards), &bytes.shared_by(shards), Time(0))
-        });
+        let all_in = share_of_all(&config, Time(0));
+        let told = Arc::new(Told::of(&config));
         Self {
             config,
             conns: Conns::new(),
@@ -190,6 +195,8 @@ impl Shard {
             held: VecDeque::new(),
             scratch: Vec::new(),
             spares: Memo::default(),
+            told,
+            drops: Memo::default(),
         }
     }
 
@@ -414,47 +421,11 @@ impl Shard {
     }
 }
 
-/// A look into a shard, for metrics and administration.
-#[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
-    shard: &'a Shard,
-}
-
-impl View<'_> {
-    /// Open connections, those without CONNECT included.
-    pub const fn connections(&self) -> usize {
-        self.shard.conns.len()
-    }
-
-    /// Sessions, connected or not.
-    pub const fn sessions(&self) -> usize {
-        self.shard.sessions.len()
-    }
-
-    /// Subscriptions of those sessions.
-    pub const fn subscriptions(&self) -> u32 {
-        self.shard.subscriptions
-    }
-
-    /// Retained messages of the topics owned here.
-    pub const fn retained(&self) -> u32 {
-        self.shard.retained_count
-    }
-
-    /// Messages that wait for sessions, sent ones included.
-    pub fn queued(&self) -> usize {
-        self.shard.sessions.iter().fold(0, |sum: usize, (_, session)| {
-            let waiting = usize::try_from(session.waiting()).unwrap_or(usize::MAX);
-            sum.saturating_add(waiting).saturating_add(session.traffic.exchanges.len())
-        })
-    }
-
-    /// The Client Identifiers of all sessions, in order, and whether each is connected.
-    pub fn clients(&self) -> impl Iterator<Item = (&str, bool)> {
-        let clients = self.shard.sessions.iter();
-        let mut clients: Vec<_> =
-            clients.map(|(_, session)| (&*session.client_id, session.conn.is_some())).collect();
-        clients.sort_unstable();
-        clients.into_iter()
-    }
+/// What this shard may take of the messages of all clients.
+fn share_of_all(config: &ShardConfig, now: Time) -> Option<Meter> {
+    let (shards, all) = (config.map.shards(), &config.limits.all);
+    all.limits_in().then(|| {
+        let (messages, bytes) = (&all.publishes_in, &all.bytes_in);
+        Meter::new(&messages.shared_by(shards), &bytes.shared_by(shards), now)
+    })
 }

@@ -25,12 +25,14 @@ impl Shard {
         if let Err(reason) = self.resolve_alias(id, &mut publish) {
             return self.refuse(cx, id, reason);
         }
+        let Some(conn) = self.conns.get(id) else { return };
+        let features = &conn.told.features;
         //= [MQTT-3.2.2-14] [U5-3.2.2.3.5-a]
-        if publish.retain && !self.config.features.retain {
+        if publish.retain && !features.retain {
             return self.refuse(cx, id, ReasonCode::RetainNotSupported);
         }
         //= [MQTT-3.2.2-11]
-        if publish.qos > self.config.features.maximum_qos {
+        if publish.qos > features.maximum_qos {
             return self.refuse(cx, id, ReasonCode::QoSNotSupported);
         }
         let publication = Publication {
@@ -63,10 +65,10 @@ impl Shard {
         //= [U5-3.3.2.3.4-a] [U5-3.3.2.3.4-b]
         let Some(alias) = publish.topic_alias else { return Ok(()) };
         //= [MQTT-3.3.2-9] [MQTT-3.2.2-18]
-        if alias.get() > self.config.limits.topic_alias_maximum {
+        let Some(conn) = self.conns.get_mut(id) else { return Ok(()) };
+        if alias.get() > conn.told.topic_alias_maximum {
             return Err(ReasonCode::TopicAliasInvalid);
         }
-        let Some(conn) = self.conns.get_mut(id) else { return Ok(()) };
         if publish.message.topic().is_empty() {
             let known = conn.rare().aliases_in.get(&alias.get());
             let topic = known.ok_or(ReasonCode::ProtocolError)?;
@@ -203,9 +205,8 @@ impl Shard {
     /// Counts a QoS 1 or 2 publish against our Receive Maximum `[MQTT-3.3.4-7]`. Versions before
     /// 5.0 know no such number: their excess waits in the socket at QoS 1.
     fn take_quota(&mut self, cx: &mut Cx<'_>, id: ConnId) -> bool {
-        let maximum = self.config.limits.receive_maximum;
         let Some(conn) = self.conns.get_mut(id) else { return false };
-        if conn.inbound_used >= maximum {
+        if conn.inbound_used >= conn.told.receive_maximum {
             self.refuse(cx, id, ReasonCode::ReceiveMaximumExceeded);
             return false;
         }

@@ -156,6 +156,12 @@ impl Shard {
         self.publishers.to_judge = publishers.into_iter().collect();
     }
 
+    /// Nobody is asked any more: everybody may do everything.
+    pub(super) fn forget_rights(&mut self) {
+        self.to_judge = Vec::new();
+        self.publishers = Publishers::default();
+    }
+
     /// Asks about those who are to be asked about, as far as one call goes.
     pub(super) fn judge_waiting(&mut self, cx: &mut Cx<'_>) {
         for _ in 0..JUDGED_PER_CALL {
@@ -190,6 +196,8 @@ impl Shard {
             Answer::Accept { principal, .. } => {
                 conn.grants = principal.grants;
                 conn.edit_rare(|rare| rare.subject = principal.subject);
+                let limits = principal.limits.unwrap_or_else(|| self.config.limits.client.clone());
+                self.relimit(cx, id, &limits);
                 self.recheck(cx, id);
             }
             // Nobody has begun an exchange: whoever wants one does not know what it was asked.
@@ -199,7 +207,7 @@ impl Shard {
     }
 
     /// Ends the connection of a client that may not be there any more. Nothing is published on its behalf.
-    fn turn_out(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode) {
+    pub(super) fn turn_out(&mut self, cx: &mut Cx<'_>, id: ConnId, reason: ReasonCode) {
         if let Some(session) = self.conns.get(id).and_then(Conn::session) {
             self.set_will(cx, session, None);
         }

@@ -431,7 +431,7 @@ impl Shard {
             at: publication.at,
             by: publication.by.clone(),
         };
-        if self.config.durable {
+        if self.config.durable && !is_own(retained.message.topic()) {
             self.log(cx, Record::Retained { retained: Box::new(retained.clone()) });
         }
         self.apply_retained(retained);
@@ -442,7 +442,7 @@ impl Shard {
         if self.retained.get(topic).is_none() {
             return;
         }
-        if self.config.durable {
+        if self.config.durable && !is_own(topic) {
             self.log(cx, Record::RetainedRemoved { topic: topic.into() });
         }
         self.apply_retained_removed(topic);
@@ -508,4 +508,10 @@ fn merge_overlapping(targets: &mut Vec<Target>) {
         }
         true
     });
+}
+
+/// Whether a topic is the broker's own, which is published anew after each start: what it retains is
+/// worth no record.
+fn is_own(topic: &[u8]) -> bool {
+    topic.first() == Some(&b'$')
 }

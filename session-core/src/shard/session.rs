@@ -297,18 +297,11 @@ impl Session {
     }
 
     pub(super) fn pop(&mut self) -> Option<Queued> {
-        let is_behind = self.is_behind();
-        let traffic = self.traffic.present()?;
-        let queued = traffic.queue.pop()?;
-        traffic.reported &= !traffic.queue.is_empty() || is_behind;
-        Some(queued)
+        self.traffic.present()?.queue.pop()
     }
 
     pub(super) fn pop_qos0(&mut self) -> Option<Queued> {
-        let traffic = self.traffic.present()?;
-        let queued = traffic.queue_qos0.pop()?;
-        traffic.reported &= !traffic.queue_qos0.is_empty();
-        Some(queued)
+        self.traffic.present()?.queue_qos0.pop()
     }
 
     /// A Packet Identifier that no exchange uses `[MQTT-2.2.1-4]`; `None` if all are in use. How far

@@ -73,8 +73,8 @@ impl Shard {
     /// What is wrong with the whole packet.
     fn judge_subscribe(&self, conn: ConnId, subscribe: &Subscribe) -> Result<(), ReasonCode> {
         //= [U5-3.2.2.3.12-a]
-        let features = &self.config.features;
-        let is_v5 = self.conns.get(conn).is_some_and(|conn| conn.version.is_v5());
+        let Some(conn) = self.conns.get(conn) else { return Ok(()) };
+        let (features, is_v5) = (&conn.told.features, conn.version.is_v5());
         if !features.subscription_identifiers
             && subscribe.properties.subscription_identifier().is_some()
         {
@@ -113,12 +113,14 @@ impl Shard {
         };
         let shared = codec::topic::split_shared(&wanted.filter).is_some();
         let mut options = wanted.options;
-        options.qos = options.qos.min(self.config.features.maximum_qos);
-        //= [D31-2] a bridge means what 5.0 lets every client say: what it sent does not come back,
-        // and what is retained here is retained there.
-        if self.conns.get(conn).is_some_and(|conn| conn.bridge) {
-            options.no_local = !shared;
-            options.retain_as_published = true;
+        if let Some(conn) = self.conns.get(conn) {
+            options.qos = options.qos.min(conn.told.features.maximum_qos);
+            //= [D31-2] a bridge means what 5.0 lets every client say: what it sent does not come back,
+            // and what is retained here is retained there.
+            if conn.bridge {
+                options.no_local = !shared;
+                options.retain_as_published = true;
+            }
         }
         let filter: Arc<str> = Arc::from(&*wanted.filter);
         let subscription = Subscription { options, id };
@@ -154,7 +156,8 @@ impl Shard {
         //= [MQTT-3.8.3-2 of 3.1.1]
         //= [U5-3.2.2.3.11-a] [U5-3.2.2.3.13-a]
         let limits = &self.config.limits;
-        let features = &self.config.features;
+        let told = self.conns.get(conn).map_or(&self.told, |conn| &conn.told);
+        let features = &told.features;
         //= [MQTT-4.8.2-1] [MQTT-4.8.2-2] [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.3-1]
         let plain = match codec::topic::split_shared(filter) {
             None => filter,

@@ -158,7 +158,8 @@ impl<T> Sessions<T> {
         })
     }
 
-    fn end(&self) -> u32 {
+    /// One more than the last slot.
+    pub(super) fn end(&self) -> u32 {
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
     }
 }

@@ -45,8 +45,6 @@ pub(super) struct Traffic {
     pub(super) queue_qos0: Queue,
     /// Stored publications that a crash of their shard would bring again, with their topics.
     pub(super) seen: BTreeMap<MsgId, u64>,
-    /// The overflow of the queue was reported.
-    pub(super) reported: bool,
 }
 
 /// That of all sessions that have none.
@@ -62,7 +60,6 @@ const IDLE: &Traffic = &Traffic {
     overdue: 0,
     queue_qos0: Queue::new(),
     seen: BTreeMap::new(),
-    reported: false,
 };
 
 impl Traffic {
@@ -299,10 +296,10 @@ mod tests {
     #[test]
     fn lists_that_run_empty_keep_no_room() {
         let (mut lazy, mut spares) = (Lazy::default(), Spares::default());
-        lazy.reported = true;
+        lazy.inbound_bytes = 1;
         lazy.queue.messages.reserve(1000);
         lazy.rest(&mut spares);
-        assert_eq!((lazy.reported, lazy.queue.messages.capacity()), (true, 0));
+        assert_eq!((lazy.inbound_bytes, lazy.queue.messages.capacity()), (1, 0));
     }
 
     #[test]

@@ -212,6 +212,15 @@ impl<V> Tree<V> {
         }
     }
 
+    /// Visits the values in some of the nodes, beginning with this one; where to go on.
+    pub(super) fn page(&self, from: u32, max: u32, visit: impl FnMut(&V)) -> Option<u32> {
+        let len = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        let end = from.saturating_add(max).min(len);
+        let nodes = self.nodes.get(from as usize..end as usize).unwrap_or_default();
+        nodes.iter().flatten().filter_map(Node::value).for_each(visit);
+        (end < len).then_some(end)
+    }
+
     /// Visits every value, in no particular order.
     pub(super) fn each<'a>(&'a self, visit: impl FnMut(&'a V)) {
         self.nodes.iter().flatten().filter_map(Node::value).for_each(visit);
