@@ -119,6 +119,17 @@ impl Frame {
         }
     }
 
+    /// The message and its QoS, if it is a PUBLISH.
+    #[inline]
+    pub fn published(&self) -> Option<(&Message, QoS)> {
+        let (message, flags) = match self {
+            Self::Publish { message, flags, .. } => (message, *flags),
+            Self::PublishWith(parts) => (&parts.message, parts.flags),
+            _ => return None,
+        };
+        Some((message, QoS::from_bits((flags >> 1) & 3).unwrap_or_default()))
+    }
+
     /// Always false: every packet has a fixed header.
     pub const fn is_empty(&self) -> bool {
         false

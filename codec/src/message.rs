@@ -121,6 +121,16 @@ impl Message {
         })
     }
 
+    /// Where it lies in memory: the same for all clones, and for no other message while one is kept.
+    pub fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).cast::<u8>() as usize
+    }
+
+    /// Whether nobody else has a clone.
+    pub fn is_unique(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
     /// The Topic Name's bytes, which are valid UTF-8.
     #[inline]
     pub fn topic(&self) -> &[u8] {

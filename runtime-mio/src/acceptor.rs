@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     os::fd::AsRawFd,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -24,6 +24,7 @@ use tracing::warn;
 
 use crate::{
     connection::Source,
+    door::DoorId,
     listener::{Bound, Listener, SocketFile},
     mailbox::{Address, Mail},
     socket::Stream,
@@ -42,14 +43,33 @@ const WARNING_PAUSE: Duration = Duration::from_secs(10);
 
 const WAKE: Token = Token(usize::MAX);
 
-/// Ends an [`Acceptor`].
+/// What an [`Acceptor`] is told while it works.
+pub(crate) enum Order {
+    /// Accept here too.
+    Open(DoorId, Listener),
+    /// Accept here no more.
+    Close(DoorId),
+    /// Whoever comes by the first comes by the second from now on.
+    Refit(DoorId, DoorId),
+    /// Accept nowhere any more.
+    CloseAll,
+}
+
+/// Leads an [`Acceptor`], and ends it.
 #[derive(Clone)]
 pub(crate) struct AcceptorStop {
     stop: Arc<AtomicBool>,
+    orders: Arc<Mutex<Vec<Order>>>,
     waker: Arc<Waker>,
 }
 
 impl AcceptorStop {
+    pub(crate) fn order(&self, orders: impl IntoIterator<Item = Order>) {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).extend(orders);
+        // It fails only when the acceptor's poll is gone, and then it has stopped.
+        let _ = self.waker.wake();
+    }
+
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         // It fails only when the acceptor's poll is gone, and then it has stopped.
@@ -61,10 +81,13 @@ pub(crate) struct Acceptor {
     poll: Poll,
     events: Events,
     listeners: Vec<Listening>,
+    /// Listeners that there ever were.
+    opened: usize,
     workers: Vec<Address>,
     /// The worker that gets the next connection.
     next: usize,
     stop: Arc<AtomicBool>,
+    orders: Arc<Mutex<Vec<Order>>>,
     /// No connection is accepted before.
     rest_until: Option<Instant>,
     warned: Option<Instant>,
@@ -73,6 +96,9 @@ pub(crate) struct Acceptor {
 }
 
 struct Listening {
+    /// Its token.
+    number: usize,
+    door: DoorId,
     name: Box<str>,
     socket: Socket,
     /// The kernel said that connections wait, and no accept has found none since.
@@ -107,34 +133,65 @@ impl Socket {
 
 impl Acceptor {
     pub(crate) fn new(
-        listeners: Vec<Listener>,
+        listeners: impl IntoIterator<Item = (DoorId, Listener)>,
         workers: Vec<Address>,
     ) -> io::Result<(Self, AcceptorStop)> {
         let poll = Poll::new()?;
-        let mut listening = Vec::with_capacity(listeners.len());
-        for (index, listener) in listeners.into_iter().enumerate() {
-            let name = listener.name().into();
-            let mut socket = match listener.socket {
-                Bound::Tcp(socket) => Socket::Tcp(TcpListener::from_std(socket)),
-                Bound::Unix(file, socket) => Socket::Unix(file, UnixListener::from_std(socket)),
-            };
-            socket.register(&poll, Token(index))?;
-            listening.push(Listening { name, socket, ready: true });
-        }
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let stop = Arc::new(AtomicBool::new(false));
-        let acceptor = Self {
+        let orders = Arc::new(Mutex::new(Vec::new()));
+        let mut acceptor = Self {
             poll,
             events: Events::with_capacity(64),
-            listeners: listening,
+            listeners: Vec::new(),
+            opened: 0,
             workers,
             next: 0,
             stop: Arc::clone(&stop),
+            orders: Arc::clone(&orders),
             rest_until: None,
             warned: None,
             unreported: 0,
         };
-        Ok((acceptor, AcceptorStop { stop, waker }))
+        for (door, listener) in listeners {
+            acceptor.open(door, listener)?;
+        }
+        Ok((acceptor, AcceptorStop { stop, orders, waker }))
+    }
+
+    fn open(&mut self, door: DoorId, listener: Listener) -> io::Result<()> {
+        let name = listener.name().into();
+        let mut socket = match listener.socket {
+            Bound::Tcp(socket) => Socket::Tcp(TcpListener::from_std(socket)),
+            Bound::Unix(file, socket) => Socket::Unix(file, UnixListener::from_std(socket)),
+        };
+        let number = self.opened;
+        self.opened += 1;
+        socket.register(&self.poll, Token(number))?;
+        self.listeners.push(Listening { number, door, name, socket, ready: true });
+        Ok(())
+    }
+
+    fn carry_out_orders(&mut self) {
+        let orders =
+            std::mem::take(&mut *self.orders.lock().unwrap_or_else(PoisonError::into_inner));
+        for order in orders {
+            match order {
+                Order::Open(door, listener) => {
+                    let name = listener.name().to_owned();
+                    if let Err(error) = self.open(door, listener) {
+                        warn!(listener = %name, %error, "cannot watch a listener; it is closed");
+                    }
+                }
+                Order::Close(door) => self.listeners.retain(|listener| listener.door != door),
+                Order::Refit(before, after) => {
+                    let all = self.listeners.iter_mut();
+                    all.filter(|listener| listener.door == before)
+                        .for_each(|listener| listener.door = after);
+                }
+                Order::CloseAll => self.listeners.clear(),
+            }
+        }
     }
 
     /// Accepts until told to stop; the listeners are closed then.
@@ -147,10 +204,13 @@ impl Acceptor {
         // An interrupted wait is only a shorter one, and nothing else can fail here.
         let _ = self.poll.poll(&mut self.events, timeout);
         for event in &self.events {
-            if let Some(listener) = self.listeners.get_mut(event.token().0) {
+            let number = event.token().0;
+            let mut listeners = self.listeners.iter_mut();
+            if let Some(listener) = listeners.find(|listener| listener.number == number) {
                 listener.ready = true;
             }
         }
+        self.carry_out_orders();
         let stops = self.stop.load(Ordering::Acquire);
         if stops {
             // Who has connected is not reset by the end of the listener, but told by a worker.
@@ -191,8 +251,8 @@ impl Acceptor {
             };
             match self.listeners[index].socket.accept() {
                 Ok((stream, peer)) => {
-                    let listener = u16::try_from(index).unwrap_or(u16::MAX);
-                    self.workers[worker].send(Mail::Accepted(stream, Source { peer, listener }));
+                    let door = self.listeners[index].door;
+                    self.workers[worker].send(Mail::Accepted(stream, Source { peer, door }));
                 }
                 Err(error) => self.failed(index, &error),
             }

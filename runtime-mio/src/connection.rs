@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use codec::Framer;
 use session_core::{ConnId, Time};
 
-use crate::{outbox::Outbox, socket::Socket};
+use crate::{door::DoorId, outbox::Outbox, socket::Socket};
 
 /// One connection. Small, and without any buffer while it is idle.
 pub(crate) struct Connection {
@@ -38,6 +38,16 @@ pub(crate) struct Connection {
     pub(crate) queued: bool,
     /// Is in the worker's list of connections to flush.
     pub(crate) dirty: bool,
+    /// All its packets are traced.
+    pub(crate) traced: bool,
+    /// When it was accepted.
+    pub(crate) since: Time,
+    /// PUBLISH packets that came.
+    pub(crate) publishes_in: u64,
+    /// PUBLISH packets that were queued for it.
+    pub(crate) publishes_out: u64,
+    /// The name that its client has proved, or gave.
+    pub(crate) user: Option<Box<str>>,
 }
 
 const _: () = assert!(size_of::<Connection>() <= 256, "an idle connection is small");
@@ -47,7 +57,7 @@ const _: () = assert!(size_of::<Connection>() <= 256, "an idle connection is sma
 pub(crate) struct Source {
     /// Absent with a socket of the file system.
     pub(crate) peer: Option<SocketAddr>,
-    pub(crate) listener: u16,
+    pub(crate) door: DoorId,
 }
 
 /// How far a connection has come.
@@ -68,7 +78,7 @@ pub(crate) enum State {
 }
 
 impl Connection {
-    pub(crate) fn new(socket: Socket, framer: Framer, origin: Source) -> Self {
+    pub(crate) fn new(socket: Socket, framer: Framer, origin: Source, since: Time) -> Self {
         Self {
             socket,
             framer,
@@ -87,6 +97,11 @@ impl Connection {
             wrote: false,
             queued: false,
             dirty: false,
+            traced: false,
+            since,
+            publishes_in: 0,
+            publishes_out: 0,
+            user: None,
         }
     }
 
@@ -138,6 +153,20 @@ impl Connections {
             Some(slot) if slot.epoch == conn.epoch => slot.connection.as_mut(),
             _ => None,
         }
+    }
+
+    /// All of them.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (ConnId, &mut Connection)> {
+        (0..).zip(&mut self.slots).filter_map(|(slot, entry)| {
+            let conn = ConnId { slot, epoch: entry.epoch };
+            Some((conn, entry.connection.as_mut()?))
+        })
+    }
+
+    /// `None` if the connection is gone.
+    pub(crate) fn get(&self, conn: ConnId) -> Option<&Connection> {
+        let slot = self.slots.get(conn.slot as usize)?;
+        slot.connection.as_ref().filter(|_| slot.epoch == conn.epoch)
     }
 
     /// The present user of a slot.

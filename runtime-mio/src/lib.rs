@@ -10,11 +10,15 @@
 //! connection that has something to write once. So a connection costs at most one read and one
 //! write a turn, however many packets that moves, and no connection starves another.
 //!
-//! What the shard asks of the outside (a log, authentication) goes through [`Services`].
+//! What the shard asks of the outside (a log, authentication) goes through [`Services`]. An operator reaches all workers
+//! by the [`Desk`].
 
 mod acceptor;
 mod clock;
 mod connection;
+mod counters;
+mod desk;
+mod door;
 mod doorkeeper;
 mod layers;
 mod listener;
@@ -24,8 +28,12 @@ mod outbox;
 mod runtime;
 mod services;
 mod socket;
+mod trace;
 mod worker;
 
+pub use counters::{Counter, Counts, Histogram, LATENCY_US};
+pub use desk::{Desk, Link, Look};
+pub use door::{DoorId, Fittings};
 pub use doorkeeper::Doorkeeper;
 pub use layers::{
     CertificateFiles, ClientCertificates, TlsDoor, TlsError, TlsSetup, WebSocketSetup,
@@ -36,3 +44,4 @@ pub use runtime::{
     MakeServices, Running, RuntimeConfig, StartError, Stopper, WorkerPanicked, start,
 };
 pub use services::{NoServices, Services};
+pub use trace::{TRACE_TARGET, TraceFilter};

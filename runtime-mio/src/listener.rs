@@ -8,13 +8,15 @@ use std::{
         net::UnixListener,
     },
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use session_core::AddressRange;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::layers::{TlsDoor, Wanted, WebSocketSetup};
+use crate::{
+    Fittings,
+    layers::{TlsDoor, WebSocketSetup},
+};
 
 /// Connections that the kernel completes before they are accepted. The kernel cuts it to its own
 /// limit (`net.core.somaxconn`).
@@ -26,8 +28,7 @@ pub struct Listener {
     name: Box<str>,
     address: Option<SocketAddr>,
     pub(crate) socket: Bound,
-    pub(crate) layers: Wanted,
-    pub(crate) handshake_timeout_ms: u64,
+    pub(crate) fittings: Fittings,
 }
 
 /// A bound socket.
@@ -145,35 +146,41 @@ impl Listener {
     }
 
     fn new(name: &str, address: Option<SocketAddr>, socket: Bound) -> Self {
-        let layers = Wanted::default();
-        Self { name: name.into(), address, socket, layers, handshake_timeout_ms: 10_000 }
+        Self { name: name.into(), address, socket, fittings: Fittings::default() }
+    }
+
+    /// Has all of this between socket and MQTT.
+    #[must_use]
+    pub fn with_fittings(mut self, fittings: Fittings) -> Self {
+        self.fittings = fittings;
+        self
     }
 
     /// Speaks TLS.
     #[must_use]
     pub fn with_tls(mut self, door: TlsDoor) -> Self {
-        self.layers.tls = Some(door);
+        self.fittings = self.fittings.with_tls(door);
         self
     }
 
     /// Speaks WebSocket.
     #[must_use]
     pub fn with_websocket(mut self, setup: WebSocketSetup) -> Self {
-        self.layers.websocket = Some(Arc::new(setup));
+        self.fittings = self.fittings.with_websocket(setup);
         self
     }
 
     /// Is reached by proxies with these addresses only, which tell the client's by the PROXY protocol.
     #[must_use]
     pub fn with_proxies(mut self, ranges: Vec<AddressRange>) -> Self {
-        self.layers.proxy = Some(ranges.into());
+        self.fittings = self.fittings.with_proxies(ranges);
         self
     }
 
     /// Gives PROXY, TLS and WebSocket so long together, milliseconds; 10,000 if nothing is said.
     #[must_use]
-    pub const fn with_handshake_timeout_ms(mut self, timeout_ms: u64) -> Self {
-        self.handshake_timeout_ms = timeout_ms;
+    pub fn with_handshake_timeout_ms(mut self, timeout_ms: u64) -> Self {
+        self.fittings = self.fittings.with_handshake_timeout_ms(timeout_ms);
         self
     }
 

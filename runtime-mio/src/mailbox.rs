@@ -8,9 +8,10 @@ use std::sync::{
 
 use codec::Connect;
 use mio::Waker;
-use session_core::{Answer, Command, CommitSeq, Loaded, ShardId, ShardMsg, Ticket};
+use session_core::{Answer, Command, CommitSeq, Loaded, Reply, ShardId, ShardMsg, Ticket};
 
 use crate::{
+    Look, TraceFilter,
     connection::{Connection, Source},
     socket::Stream,
 };
@@ -29,6 +30,12 @@ pub(crate) enum Mail {
     Persisted(CommitSeq),
     /// The next part of a backlog.
     Loaded(Box<Loaded>),
+    /// An operator wants to look.
+    Look(Box<dyn FnOnce(&Look<'_>) + Send>),
+    /// An operator wants something; the reply goes there.
+    Order(Box<Command>, Sender<Reply>),
+    /// What is traced from now on.
+    Trace(Arc<[TraceFilter]>),
     /// Time to go.
     Shutdown,
 }

@@ -1,42 +1,50 @@
 //! The log of events: one line for what an operator wants to know, none per message.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use codec::{ProtocolVersion, ReasonCode};
-use session_core::{Action, Cause, ConnId, Event};
+use session_core::{Action, Cause, ConnId, DropReason, Event};
 use tracing::{info, warn};
+
+use crate::door::Door;
+
+/// What is known of the connection that an event speaks of.
+pub(crate) struct About<'a> {
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) door: Arc<Door>,
+    /// The name that the client has proved, or gave.
+    pub(crate) user: &'a str,
+    pub(crate) lasted_ms: u64,
+    pub(crate) publishes_in: u64,
+    pub(crate) publishes_out: u64,
+}
 
 /// Writes the line of an event. Client Identifiers and user names are quoted and escaped: they may
 /// hold anything, line breaks too.
-pub(crate) fn write(event: &Event, peer: Option<SocketAddr>) {
-    let peer = Peer(peer);
+pub(crate) fn write(event: &Event, about: Option<&About<'_>>) {
+    let peer = Peer(about.and_then(|about| about.peer));
+    let listener = about.map_or("-", |about| &*about.door.name);
     match event {
         Event::Connected { client_id, user, version, session_present, keep_alive_s, conn: _ } => {
             info!(
                 client = ?client_id,
-                %peer,
                 user = ?user.as_deref().unwrap_or_default(),
+                %peer,
+                listener,
                 version = version_name(*version),
                 session_present,
                 keep_alive_s,
                 "connected"
             );
         }
-        Event::Disconnected { client_id, cause, conn: _ } => match cause {
-            Cause::Malformed(error) => warn!(
-                client = ?client_id,
-                %peer,
-                rule = error.rule(),
-                cause = CauseText(*cause).to_string(),
-                "disconnected"
-            ),
-            cause => info!(
-                client = ?client_id,
-                %peer,
-                cause = CauseText(*cause).to_string(),
-                "disconnected"
-            ),
-        },
+        Event::Disconnected { client_id, user, was_connected, cause, conn: _ } => {
+            let user = user.as_deref().or(about.map(|about| about.user)).unwrap_or_default();
+            let what = match cause {
+                Cause::Refused(_) | Cause::Malformed(_) if !was_connected => "refused",
+                _ => "disconnected",
+            };
+            write_end(what, client_id, user, *cause, about);
+        }
         Event::Denied { conn: _, client_id, user, action, topic, rule, untold } => {
             let action = match action {
                 Action::Publish => "publish",
@@ -57,11 +65,13 @@ pub(crate) fn write(event: &Event, peer: Option<SocketAddr>) {
         Event::OverRate { conn: _, client_id, untold } => {
             warn!(client = ?client_id, %peer, untold, "the client sends more than it may");
         }
-        Event::QueueFull { client_id, queued } => {
-            warn!(client = ?client_id, queued, "the session's queue is full");
-        }
-        Event::QueueAged { client_id, queued } => {
-            warn!(client = ?client_id, queued, "messages have waited for too long and are dropped");
+        Event::Dropped { client_id, reason, count, queued } => {
+            let why = match reason {
+                DropReason::NotRead => "the client does not read; QoS 0 messages are dropped",
+                DropReason::Aged => "messages have waited for too long and are dropped",
+                _ => "the session's queue is full; messages are dropped",
+            };
+            warn!(client = ?client_id, reason = reason.name(), count, queued, "{why}");
         }
         Event::SharedBacklogLost { client_id, messages } => {
             warn!(
@@ -70,9 +80,40 @@ pub(crate) fn write(event: &Event, peer: Option<SocketAddr>) {
                 "the session ended; messages of its shared subscriptions that were on disk are dropped"
             );
         }
-        Event::SlowConsumer { client_id } => {
-            warn!(client = ?client_id, "the client does not read; QoS 0 messages to it are dropped");
-        }
+    }
+}
+
+fn write_end(what: &str, client_id: &str, user: &str, cause: Cause, about: Option<&About<'_>>) {
+    let peer = Peer(about.and_then(|about| about.peer));
+    let listener = about.map_or("-", |about| &*about.door.name);
+    let lasted_s = about.map_or(0, |about| about.lasted_ms) / 1000;
+    let messages_in = about.map_or(0, |about| about.publishes_in);
+    let messages_out = about.map_or(0, |about| about.publishes_out);
+    let text = CauseText(cause).to_string();
+    match cause {
+        Cause::Malformed(error) => warn!(
+            client = ?client_id,
+            ?user,
+            %peer,
+            listener,
+            rule = error.rule(),
+            cause = text,
+            lasted_s,
+            messages_in,
+            messages_out,
+            "{what}"
+        ),
+        _ => info!(
+            client = ?client_id,
+            ?user,
+            %peer,
+            listener,
+            cause = text,
+            lasted_s,
+            messages_in,
+            messages_out,
+            "{what}"
+        ),
     }
 }
 
@@ -83,10 +124,7 @@ pub(crate) const fn connection_of(event: &Event) -> Option<ConnId> {
         | Event::Disconnected { conn, .. }
         | Event::Denied { conn, .. }
         | Event::OverRate { conn, .. } => Some(*conn),
-        Event::QueueFull { .. }
-        | Event::QueueAged { .. }
-        | Event::SharedBacklogLost { .. }
-        | Event::SlowConsumer { .. } => None,
+        Event::Dropped { .. } | Event::SharedBacklogLost { .. } => None,
     }
 }
 

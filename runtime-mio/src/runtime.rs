@@ -14,11 +14,13 @@ use mio::{Poll, Waker};
 use session_core::{Record, ShardConfig, ShardId};
 
 use crate::{
-    Doorkeeper, Inbox, Listener, NoServices, Services,
+    Desk, DoorId, Doorkeeper, Inbox, Listener, NoServices, Services,
     acceptor::{Acceptor, AcceptorStop},
     clock::Clock,
+    counters::{Board, Sampler},
+    door::{Door, Doors},
     mailbox::{Address, Mail, Mailbox, mailbox},
-    worker::{ACCEPT, Door, WAKE, Worker, WorkerConfig},
+    worker::{ACCEPT, WAKE, Worker, WorkerConfig},
 };
 
 /// What a runtime is made of.
@@ -117,7 +119,15 @@ pub fn start(mut config: RuntimeConfig) -> Result<Running, StartError> {
         return Err(StartError::NoShards);
     }
     let local_addrs = config.listeners.iter().map(Listener::local_addr).collect();
-    let doors: Arc<[Door]> = config.listeners.iter().map(Door::of).collect();
+    let doors = Arc::new(Doors::default());
+    let too_many = || io::Error::other("there are more than 65,536 listeners");
+    let mut listeners = Vec::new();
+    for listener in config.listeners {
+        listeners.push((doors.add(Door::of(&listener)).ok_or_else(too_many)?, listener));
+    }
+    let door_ids = listeners.iter().map(|(door, _)| *door).collect();
+    let boards: Arc<[Arc<Board>]> = config.shards.iter().map(|_| Arc::new(Board::new())).collect();
+    let sampler = Arc::new(Sampler::new());
     let instance = RandomState::new().hash_one(std::process::id());
 
     let mut addresses = Vec::new();
@@ -128,13 +138,20 @@ pub fn start(mut config: RuntimeConfig) -> Result<Running, StartError> {
         addresses.push(address);
         desks.push((poll, mailbox));
     }
-    let (acceptor, acceptor_stop) = Acceptor::new(config.listeners, addresses.clone())?;
+    let (acceptor, acceptor_stop) = Acceptor::new(listeners, addresses.clone())?;
     let mut acceptor = Some(acceptor);
     let is_alone = config.shards.len() == 1;
-    let stopper = Stopper { acceptor: acceptor_stop, workers: addresses.clone().into() };
+    let workers: Arc<[Address]> = addresses.clone().into();
+    let desk = Desk {
+        workers: Arc::clone(&workers),
+        boards: Arc::clone(&boards),
+        doors: Arc::clone(&doors),
+        acceptor: acceptor_stop.clone(),
+    };
+    let stopper = Stopper { acceptor: acceptor_stop, workers };
 
     let clock = Clock::start();
-    let mut running = Running { threads: Vec::new(), stopper, local_addrs };
+    let mut running = Running { threads: Vec::new(), stopper, desk, door_ids, local_addrs };
     let mut logs = config.logs.into_iter();
     for ((mut shard, (poll, mailbox)), index) in config.shards.into_iter().zip(desks).zip(0..) {
         if shard.instance == 0 {
@@ -151,6 +168,8 @@ pub fn start(mut config: RuntimeConfig) -> Result<Running, StartError> {
                 shard,
                 peers: addresses.clone(),
                 doors: Arc::clone(&doors),
+                board: Arc::clone(&boards[index]),
+                sampler: Arc::clone(&sampler),
                 credit: config.credit,
                 shutdown_ms: config.shutdown_ms,
                 doorkeeper: config.doorkeeper.clone(),
@@ -174,6 +193,8 @@ pub fn start(mut config: RuntimeConfig) -> Result<Running, StartError> {
 pub struct Running {
     threads: Vec<JoinHandle<Result<(), WorkerPanicked>>>,
     stopper: Stopper,
+    desk: Desk,
+    door_ids: Vec<DoorId>,
     local_addrs: Vec<Option<SocketAddr>>,
 }
 
@@ -181,6 +202,16 @@ impl Running {
     /// The bound addresses, in the order of the listeners; none for a socket of the file system.
     pub fn local_addrs(&self) -> &[Option<SocketAddr>] {
         &self.local_addrs
+    }
+
+    /// The listeners' names towards the [`Desk`], in their order.
+    pub fn doors(&self) -> &[DoorId] {
+        &self.door_ids
+    }
+
+    /// Where an operator reaches the workers.
+    pub fn desk(&self) -> Desk {
+        self.desk.clone()
     }
 
     /// A handle that stops this runtime, for another thread.

@@ -494,6 +494,10 @@ pub enum Event {
         conn: ConnId,
         /// Empty if it never got so far.
         client_id: Box<str>,
+        /// The User Name that a client gave which was not let in.
+        user: Option<Box<str>>,
+        /// Whether a client had been let in.
+        was_connected: bool,
         /// Why.
         cause: Cause,
     },

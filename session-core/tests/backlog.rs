@@ -10,8 +10,8 @@ use codec::{
     ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
 };
 use session_core::{
-    Cause, Command, CommitSeq, ConnId, DropReason, Effect, Event, Input, Load, Loaded, QueueFull, Queued,
-    Record, Shard, ShardConfig, ShardId, ShardMap, Ticket, Time,
+    Cause, Command, CommitSeq, ConnId, DropReason, Effect, Event, Input, Load, Loaded, QueueFull,
+    Queued, Record, Shard, ShardConfig, ShardId, ShardMap, Ticket, Time,
 };
 
 use common::opened;
@@ -289,7 +289,12 @@ fn the_oldest_of_a_long_queue_are_dropped() {
         world.publish(number);
         while world.load() {}
     }
-    assert!(world.events.iter().any(|event| matches!(event, Event::Dropped { reason: DropReason::QueueFull, .. })));
+    assert!(
+        world
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Dropped { reason: DropReason::QueueFull, .. }))
+    );
     assert_eq!(world.shard.view().queued(), 10);
     world.connect(SUBSCRIBER, 2, "s", 3);
     assert_eq!(world.drain(2), (30..40).collect::<Vec<_>>());

@@ -300,8 +300,11 @@ fn what_is_dropped_is_counted_by_reason() {
     });
     assert_eq!(told, Some((&"sub".into(), DropReason::QueueFull, 1)));
     broker.now = broker.now.plus_s(2);
-    let mut connect =
-        common::connect(ProtocolVersion::V5, "sub", [Property::MaximumPacketSize(40)].into_iter().collect());
+    let mut connect = common::connect(
+        ProtocolVersion::V5,
+        "sub",
+        [Property::MaximumPacketSize(40)].into_iter().collect(),
+    );
     connect.clean_start = false;
     broker.connect_as(2, connect);
     let large = Message::new("l", &Properties::new(), &[0; 100]).expect("short");
@@ -309,10 +312,7 @@ fn what_is_dropped_is_counted_by_reason() {
     broker.packet(0, Packet::Publish(Publish { packet_id, message: large, ..plain }));
     let drops = broker.shard.view().drops();
     let by_reason: Vec<_> = DropReason::ALL.iter().zip(drops).filter(|(_, n)| *n > 0).collect();
-    let wanted = [
-        (&DropReason::QueueFull, 1),
-        (&DropReason::Expired, 1),
-        (&DropReason::TooLarge, 1),
-    ];
+    let wanted =
+        [(&DropReason::QueueFull, 1), (&DropReason::Expired, 1), (&DropReason::TooLarge, 1)];
     assert_eq!(by_reason, wanted);
 }

@@ -7,9 +7,9 @@ use session_core::{Cause, ConnId, Crowd, Effect, Input, ShardId};
 
 use super::{FLUSH_BYTES, LINGER_MS, Worker};
 use crate::{
+    Counter,
     connection::State,
     mailbox::{Handover, Post},
-    note,
     outbox::{Outbox, Spare},
 };
 
@@ -69,6 +69,7 @@ impl Worker {
             }
             Effect::Persist { seq, record } => {
                 self.services.append(seq, record);
+                self.config.board.add(Counter::Records, 1);
                 self.uncommitted = Some(seq);
             }
             Effect::Load(load) => {
@@ -82,29 +83,53 @@ impl Worker {
                     self.inputs.push_back(Input::Answer { ticket, answer });
                 }
             }
-            Effect::Reply { ticket, reply } => self.services.reply(ticket, reply),
-            Effect::Note(event) => {
-                let conn = note::connection_of(&event);
-                let connection = conn.and_then(|conn| self.connections.get_mut(conn));
-                note::write(&event, connection.and_then(|connection| connection.origin.peer));
+            Effect::Reply { ticket, reply } => {
+                if !self.replied(ticket, &reply) {
+                    self.services.reply(ticket, reply);
+                }
             }
+            Effect::Note(event) => self.note(&event),
         }
     }
 
     #[inline]
     fn send(&mut self, conn: ConnId, frame: Frame) {
+        if let Some((message, qos)) = frame.published() {
+            self.config.board.delivered(qos, message.payload().len(), 1);
+            self.config.sampler.see(message, &self.config.board);
+            if let Some(connection) = self.connections.get_mut(conn) {
+                connection.publishes_out += 1;
+            }
+        }
+        self.queue_frame(conn, frame);
+    }
+
+    #[inline]
+    fn queue_frame(&mut self, conn: ConnId, frame: Frame) {
+        if !self.traces.is_empty() {
+            self.trace_frame(conn, &frame);
+        }
+        self.config.board.add(Counter::PacketsOut, 1);
         self.queue_bytes(conn, |out, spare| out.push(frame, spare));
     }
 
     /// Lays the packet out once and copies it to all, each with its Packet Identifier.
     fn send_many(&mut self, crowd: Crowd) {
         let Crowd { conns, frame } = crowd;
-        if Outbox::shares(&frame) {
+        if let Some((message, qos)) = frame.published() {
+            self.config.board.delivered(qos, message.payload().len(), conns.len());
+            self.config.sampler.see(message, &self.config.board);
+        }
+        if Outbox::shares(&frame) || !self.traces.is_empty() {
             for (conn, packet_id) in conns {
-                self.send(conn, frame.with_packet_id(packet_id));
+                if let Some(connection) = self.connections.get_mut(conn) {
+                    connection.publishes_out += 1;
+                }
+                self.queue_frame(conn, frame.with_packet_id(packet_id));
             }
             return;
         }
+        self.config.board.add(Counter::PacketsOut, conns.len());
         let mut bytes = mem::take(&mut self.laid_out);
         frame.encode(&mut bytes);
         let packet_id_at = frame.packet_id_at().unwrap_or(bytes.len());
@@ -113,6 +138,9 @@ impl Worker {
                 && let Some(place) = bytes.get_mut(packet_id_at..packet_id_at + 2)
             {
                 place.copy_from_slice(&packet_id.get().to_be_bytes());
+            }
+            if let Some(connection) = self.connections.get_mut(conn) {
+                connection.publishes_out += 1;
             }
             self.queue_bytes(conn, |out, spare| out.push_bytes(&bytes, spare));
         }

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::{ACCEPT, FIRST_READ_BYTES, TURN_BYTES, WAKE, Worker};
 use crate::{
+    Counter,
     connection::{Connection, Source, State},
     layers::{Layered, Shaken},
     mailbox::Handover,
@@ -22,21 +23,22 @@ impl Worker {
         if self.stop_at.is_some() {
             return;
         }
-        let door = &self.config.doors[usize::from(source.listener)];
-        let patience_ms = door.handshake_timeout_ms;
-        let socket = if door.layers.is_nothing() {
+        self.config.board.add(Counter::Accepted, 1);
+        let door = self.config.doors.get(source.door);
+        let patience_ms = door.fittings.handshake_timeout_ms;
+        let socket = if door.fittings.layers.is_nothing() {
             Socket::Plain(stream)
         } else {
-            match Layered::new(stream, &door.layers, source.peer) {
+            match Layered::new(stream, &door.fittings.layers, source.peer) {
                 Ok(layered) => Socket::Layered(Box::new(layered)),
-                Err(error) => return tell_turned_away(&door.name, source, &error.to_string()),
+                Err(error) => return self.turned_away(source, &error.to_string()),
             }
         };
         let limits = &self.config.shard.limits;
         let framer =
             Framer::new(Role::Server, limits.connect_packet_bytes_max, limits.packet_bytes_max);
         let is_plain = matches!(socket, Socket::Plain(_));
-        let mut connection = Connection::new(socket, framer, source);
+        let mut connection = Connection::new(socket, framer, source, self.now);
         if !connection.socket.awaits_address() && !self.admit_or_tell(&mut connection) {
             return;
         }
@@ -55,14 +57,14 @@ impl Worker {
     fn admit_or_tell(&self, connection: &mut Connection) -> bool {
         let Some(doorkeeper) = &self.config.doorkeeper else { return true };
         let source = connection.origin;
-        let door = &self.config.doors[usize::from(source.listener)];
+        let door = self.config.doors.get(source.door);
         match doorkeeper.admit(&door.name, source.peer.map(|peer| peer.ip())) {
             Ok(()) => {
                 connection.admitted = true;
                 true
             }
             Err(why) => {
-                tell_turned_away(&door.name, source, why);
+                self.turned_away(source, why);
                 false
             }
         }
@@ -74,7 +76,7 @@ impl Worker {
             && mem::take(&mut connection.admitted)
         {
             let source = connection.origin;
-            let door = &self.config.doors[usize::from(source.listener)];
+            let door = self.config.doors.get(source.door);
             doorkeeper.left(&door.name, source.peer.map(|peer| peer.ip()));
         }
     }
@@ -98,6 +100,9 @@ impl Worker {
         if let Some(conn) = self.watch(handover.connection) {
             self.open(conn);
             let packet = codec::Packet::Connect(handover.connect);
+            if !self.traces.is_empty() {
+                self.trace_arrival(conn, &packet);
+            }
             self.handle(Input::Packet { conn, packet });
             self.queue(conn);
         }
@@ -124,7 +129,7 @@ impl Worker {
     fn open(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         let source = connection.origin;
-        let door = &self.config.doors[usize::from(source.listener)];
+        let door = self.config.doors.get(source.door);
         let mut origin = Box::new(Origin {
             listener: door.name.clone(),
             peer: source.peer,
@@ -174,8 +179,8 @@ impl Worker {
     pub(super) fn give_up_shaking(&mut self, conn: ConnId, why: &str) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         if connection.state == State::Shaking {
-            let door = &self.config.doors[usize::from(connection.origin.listener)];
-            tell_turned_away(&door.name, connection.origin, why);
+            let source = connection.origin;
+            self.turned_away(source, why);
             self.end(conn);
         }
     }
@@ -269,6 +274,7 @@ impl Worker {
                 Some(0) => return self.lose(conn),
                 Some(count) => {
                     self.spent += count;
+                    self.config.board.add(Counter::BytesIn, count);
                     self.decode(conn, &buffer[..count]);
                 }
                 None => {}
@@ -320,7 +326,10 @@ impl Worker {
                 return;
             }
             match connection.framer.decode(&mut input) {
-                Ok(Some(packet)) => self.handle(Input::Packet { conn, packet }),
+                Ok(Some(packet)) => {
+                    self.count_packet(conn, &packet);
+                    self.handle(Input::Packet { conn, packet });
+                }
                 Ok(None) => return,
                 Err(error) => {
                     connection.deaf = true;
@@ -371,9 +380,11 @@ impl Worker {
     pub(super) fn out_max(&self) -> usize {
         self.config.credit as usize * 2
     }
-}
 
-/// A line for who does not get as far as MQTT: whoever scans ports is no news, so it is no warning.
-fn tell_turned_away(listener: &str, source: Source, why: &str) {
-    info!(peer = %note::Peer(source.peer), listener, why, "turned away");
+    /// A line for who does not get as far as MQTT: whoever scans ports is no news, so it is no warning.
+    fn turned_away(&self, source: Source, why: &str) {
+        self.config.board.add(Counter::TurnedAway, 1);
+        let door = self.config.doors.get(source.door);
+        info!(peer = %note::Peer(source.peer), listener = %door.name, why, "turned away");
+    }
 }

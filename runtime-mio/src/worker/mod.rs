@@ -3,25 +3,27 @@
 mod effects;
 mod input;
 mod output;
+mod watching;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
-    sync::Arc,
+    sync::{Arc, mpsc::Sender},
     time::Duration,
 };
 
 use mio::{Events, Poll, Token};
 use session_core::{
-    Command, CommitSeq, ConnId, Effects, Input, Record, Shard, ShardConfig, Ticket, Time,
+    Command, CommitSeq, ConnId, Effects, Input, Record, Reply, Shard, ShardConfig, Ticket, Time,
 };
 
 use crate::{
-    Doorkeeper, Listener, Services,
+    Doorkeeper, Services, TraceFilter,
     acceptor::Acceptor,
     clock::Clock,
     connection::Connections,
-    layers::Wanted,
+    counters::{Board, Sampler},
+    door::Doors,
     mailbox::{Address, Mail, Mailbox, Post},
     outbox::Spare,
 };
@@ -54,29 +56,12 @@ pub(crate) struct WorkerConfig {
     /// The mailboxes of all workers, in the order of the shards.
     pub(crate) peers: Vec<Address>,
     /// What holds for the connections of each listener.
-    pub(crate) doors: Arc<[Door]>,
+    pub(crate) doors: Arc<Doors>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) sampler: Arc<Sampler>,
     pub(crate) credit: u32,
     pub(crate) shutdown_ms: u64,
     pub(crate) doorkeeper: Option<Arc<dyn Doorkeeper>>,
-}
-
-/// What holds for the connections of a listener.
-pub(crate) struct Door {
-    name: Box<str>,
-    layers: Wanted,
-    is_unix: bool,
-    handshake_timeout_ms: u64,
-}
-
-impl Door {
-    pub(crate) fn of(listener: &Listener) -> Self {
-        Self {
-            name: listener.name().into(),
-            layers: listener.layers.clone(),
-            is_unix: listener.local_addr().is_none(),
-            handshake_timeout_ms: listener.handshake_timeout_ms,
-        }
-    }
 }
 
 /// A worker.
@@ -125,6 +110,12 @@ pub(crate) struct Worker {
     spent: usize,
     /// When a shutdown stops waiting.
     stop_at: Option<Time>,
+    /// Operators who wait for a reply.
+    orders: BTreeMap<Ticket, Sender<Reply>>,
+    last_order: u64,
+    traces: Arc<[TraceFilter]>,
+    /// The message that is followed on its way.
+    followed: Option<codec::Message>,
 }
 
 impl Worker {
@@ -162,6 +153,10 @@ impl Worker {
             laid_out: Vec::new(),
             spent: 0,
             stop_at: None,
+            orders: BTreeMap::new(),
+            last_order: 0,
+            traces: Arc::default(),
+            followed: None,
             config,
         }
     }
@@ -239,6 +234,9 @@ impl Worker {
                 Mail::Command(ticket, command) => self.handle(Input::Command { ticket, command }),
                 Mail::Persisted(through) => self.handle(Input::Persisted { through }),
                 Mail::Loaded(loaded) => self.handle(Input::Loaded(loaded)),
+                Mail::Look(look) => self.show(look),
+                Mail::Order(command, replies) => self.order(command, replies),
+                Mail::Trace(filters) => self.trace(filters),
                 Mail::Shutdown => self.shut_down(),
             }
         }
@@ -300,6 +298,9 @@ impl Worker {
             }
         }
         self.gone = gone;
+        if self.followed.as_ref().is_some_and(|message| !self.config.sampler.goes_on(message)) {
+            self.followed = None;
+        }
     }
 
     fn send_posts(&mut self) {

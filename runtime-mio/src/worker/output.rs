@@ -5,7 +5,7 @@ use std::{io, mem};
 use session_core::{ConnId, Input};
 
 use super::Worker;
-use crate::{connection::State, outbox::Flush};
+use crate::{Counter, connection::State, outbox::Flush};
 
 /// What is written may free credit, which makes more to write: so often in one turn.
 const ROUNDS: usize = 2;
@@ -55,6 +55,7 @@ impl Worker {
         }
         let taken = waiting - connection.out.len();
         connection.wrote |= taken > 0;
+        self.config.board.add(Counter::BytesOut, taken);
         if connection.socket.wants_flush() {
             match connection.socket.flush() {
                 Ok(()) => connection.blocked = connection.socket.wants_flush(),

@@ -63,6 +63,14 @@ impl Broker {
         client
     }
 
+    pub(crate) fn desk(&self) -> runtime_mio::Desk {
+        self.running.as_ref().expect("it runs until it is dropped").desk()
+    }
+
+    pub(crate) fn first_door(&self) -> runtime_mio::DoorId {
+        self.running.as_ref().expect("it runs until it is dropped").doors()[0]
+    }
+
     pub(crate) fn shutdown(&self) {
         self.running.as_ref().expect("it runs until it is dropped").shutdown();
     }

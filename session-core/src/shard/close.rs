@@ -6,6 +6,7 @@ use codec::{Disconnect, ProtocolVersion, QoS, ReasonCode, Will};
 
 use super::{
     Cx, Shard,
+    conn::Phase,
     msg::{Flight, Offer, Publication, SessionRef, ShardMsg},
     record::Record,
     session::{Queued, Session, Stage},
@@ -64,11 +65,19 @@ impl Shard {
         }
         self.drop_waiters(id);
         let session = conn.session();
-        let client_id = session
-            .and_then(|session| self.sessions.get(session))
-            .map(|session| session.client_id.clone())
-            .unwrap_or_default();
-        cx.out.push(Effect::Note(Box::new(Event::Disconnected { conn: id, client_id, cause })));
+        let (client_id, user) = match &conn.phase {
+            Phase::Opened(_) => Default::default(),
+            Phase::Authenticating(pending) => {
+                (pending.connect.client_id.clone(), pending.connect.user_name.clone())
+            }
+            Phase::Connected(session) => {
+                let session = self.sessions.get(*session);
+                (session.map(|session| session.client_id.clone()).unwrap_or_default(), None)
+            }
+        };
+        let was_connected = session.is_some();
+        let event = Event::Disconnected { conn: id, client_id, user, was_connected, cause };
+        cx.out.push(Effect::Note(Box::new(event)));
         let Some(session) = session else { return };
         self.begin_absence(cx, session);
         self.decide_will(cx, session, cause, clean_start, conn.rare().subject.as_ref());

@@ -138,8 +138,7 @@ impl Shard {
     /// Sends some clients elsewhere, and takes no more.
     fn drain(&mut self, cx: &mut Cx<'_>, max: u32, server_reference: Option<&str>) -> Reply {
         self.stopping = true;
-        let some: Vec<ConnId> =
-            self.conns.iter().map(|conn| conn.id).take(max as usize).collect();
+        let some: Vec<ConnId> = self.conns.iter().map(|conn| conn.id).take(max as usize).collect();
         for conn in some {
             self.send_away(cx, conn, server_reference);
             self.close(cx, conn, Cause::Shutdown);

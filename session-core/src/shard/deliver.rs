@@ -144,13 +144,12 @@ impl Shard {
             self.drop_aged(cx, id);
         }
         let Some(session) = self.sessions.get(id) else { return true };
-        if session.is_full(&queued.message, &self.config.limits) {
-            if self.config.limits.session_queue_full == QueueFull::Reject
-                || !self.make_room(cx, id, &queued)
-            {
-                self.note_dropped(cx, id, DropReason::QueueFull);
-                return false;
-            }
+        if session.is_full(&queued.message, &self.config.limits)
+            && (self.config.limits.session_queue_full == QueueFull::Reject
+                || !self.make_room(cx, id, &queued))
+        {
+            self.note_dropped(cx, id, DropReason::QueueFull);
+            return false;
         }
         self.push(cx, id, queued, source);
         self.pump(cx, id);

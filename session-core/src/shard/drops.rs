@@ -88,8 +88,7 @@ impl Drops {
                 self.by_client.remove(&name);
             }
         }
-        let client =
-            Client { count: over, over, reason, last: now, next_line: Time(0), untold: 0 };
+        let client = Client { count: over, over, reason, last: now, next_line: Time(0), untold: 0 };
         self.by_client.insert(client_id.into(), client);
     }
 }

@@ -117,12 +117,7 @@ impl View<'_> {
         Page { rows, next }
     }
 
-    fn walk(
-        &self,
-        from: u32,
-        max: u32,
-        mut each: impl FnMut(SessionId, &Session),
-    ) -> Option<u32> {
+    fn walk(&self, from: u32, max: u32, mut each: impl FnMut(SessionId, &Session)) -> Option<u32> {
         let sessions = &self.shard.sessions;
         let end = from.saturating_add(max).min(sessions.end());
         for slot in from..end {
