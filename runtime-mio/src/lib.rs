@@ -38,7 +38,7 @@ pub use doorkeeper::Doorkeeper;
 pub use layers::{
     CertificateFiles, ClientCertificates, TlsDoor, TlsError, TlsSetup, WebSocketSetup,
 };
-pub use listener::{BindError, Listener};
+pub use listener::{BindError, Listener, UnixSocket};
 pub use mailbox::Inbox;
 pub use runtime::{
     MakeServices, Running, RuntimeConfig, StartError, Stopper, WorkerPanicked, start,

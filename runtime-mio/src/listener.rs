@@ -63,6 +63,37 @@ impl Drop for SocketFile {
     }
 }
 
+/// A socket of the file system that listens. Its file goes with it.
+#[derive(Debug)]
+pub struct UnixSocket {
+    file: SocketFile,
+    listener: UnixListener,
+}
+
+impl UnixSocket {
+    /// Binds a path; `mode` are its permissions, before anybody can connect. A socket file on which nobody listens any
+    /// more is replaced. The listener does not block.
+    ///
+    /// # Errors
+    /// The system refuses the path, another program listens there, or it is no socket.
+    pub fn bind(path: &Path, mode: u32) -> io::Result<Self> {
+        let address = SockAddr::unix(path)?;
+        remove_stale(path, &address)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.bind(&address)?;
+        let file = SocketFile::new(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { file, listener: socket.into() })
+    }
+
+    /// Where to accept.
+    pub const fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+}
+
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     let found = fs::symlink_metadata(path)?;
     Ok((found.dev(), found.ino()))
@@ -131,18 +162,10 @@ impl Listener {
     /// # Errors
     /// The system refuses the path, another program listens there, or it is no socket.
     pub fn bind_unix(name: &str, path: &Path, mode: u32) -> Result<Self, BindError> {
-        let bind = || {
-            let address = SockAddr::unix(path)?;
-            remove_stale(path, &address)?;
-            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-            socket.bind(&address)?;
-            let file = SocketFile::new(path)?;
-            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-            socket.listen(BACKLOG)?;
-            socket.set_nonblocking(true)?;
-            Ok(Self::new(name, None, Bound::Unix(file, socket.into())))
-        };
-        bind().map_err(|source| BindError { name: name.into(), source })
+        let bound = UnixSocket::bind(path, mode);
+        let bound = bound.map_err(|source| BindError { name: name.into(), source })?;
+        let UnixSocket { file, listener } = bound;
+        Ok(Self::new(name, None, Bound::Unix(file, listener)))
     }
 
     fn new(name: &str, address: Option<SocketAddr>, socket: Bound) -> Self {

@@ -12,6 +12,7 @@ use codec::QoS;
 use session_core::{Action, Subject};
 
 use crate::{
+    cli::SettingsArguments,
     config::{Config, RulesConfig},
     guarded,
 };
@@ -98,7 +99,9 @@ impl Explain {
             return Ok(RulesConfig::Mosquitto(path.clone(), SubscribeMode::default()));
         }
         let path = self.config.clone().unwrap_or_default();
-        let config = Config::read_file(&path).map_err(|lines| lines.join("\n"))?;
+        let settings =
+            SettingsArguments { config: Some(path.clone()), ..SettingsArguments::default() };
+        let (config, _) = Config::load(&settings).map_err(|lines| lines.join("\n"))?;
         match config.access {
             Some(access) => Ok(access.rules),
             None => Err(format!("{}: there is no [access], so nothing is denied", path.display())),

@@ -4,13 +4,13 @@ use std::{
     path::Path,
     process,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use runtime_mio::{Inbox, MakeServices, Services};
+use runtime_mio::{Histogram, Inbox, LATENCY_US, MakeServices, Services};
 use session_core::{Command, CommitSeq, Load, Loaded, Record, ShardId, ShardMap, Ticket};
 use store::{Durability, Log, News, Options, Repair, Store};
 use tracing::{error, info, warn};
@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 use crate::{
     cli,
     config::{DurabilityMode, StoreConfig},
+    log,
 };
 
 /// Tickets of commands whose reply nobody awaits.
@@ -36,6 +37,49 @@ struct Workers {
     inboxes: Box<[OnceLock<Inbox>]>,
     /// The disk is full. Workers that come later have to hear of it too.
     is_full: AtomicBool,
+    writes: Mutex<Writes>,
+}
+
+/// Upper bounds of the classes of records that were written together.
+pub(crate) const BATCHES: [usize; 10] = [1, 2, 5, 10, 25, 50, 100, 250, 1000, 5000];
+
+/// How writing goes, since the start.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Writes {
+    /// Writes with a sync, by how long they took; classes as of [`runtime_mio::LATENCY_US`].
+    pub(crate) syncs: Histogram,
+    /// Writes by how many records they took, and one more class for larger ones.
+    pub(crate) batches: [u64; BATCHES.len() + 1],
+    /// Records that were written.
+    pub(crate) records: u64,
+}
+
+impl Writes {
+    fn note(&mut self, records: usize, took: Duration, synced: bool) {
+        self.records += records as u64;
+        self.batches[BATCHES.partition_point(|bound| *bound < records)] += 1;
+        if synced {
+            let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            self.syncs.classes[LATENCY_US.partition_point(|bound| *bound < us)] += 1;
+            self.syncs.sum_us = self.syncs.sum_us.saturating_add(us);
+        }
+    }
+}
+
+/// What the store tells of itself.
+#[derive(Clone)]
+pub(crate) struct Storage(Arc<Workers>);
+
+impl Storage {
+    /// Whether the disk has no room for messages.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.is_full.load(Ordering::SeqCst)
+    }
+
+    /// How writing goes.
+    pub(crate) fn writes(&self) -> Writes {
+        self.0.writes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Opens the store that the configuration names; `None` if it wants none.
@@ -78,7 +122,8 @@ pub(crate) fn open(
     }
     let logs = std::mem::take(&mut opened.recovered.logs);
     let inboxes = map.all().map(|_| OnceLock::new()).collect();
-    let workers = Arc::new(Workers { inboxes, is_full: AtomicBool::new(false) });
+    let (is_full, writes) = (AtomicBool::new(false), Mutex::default());
+    let workers = Arc::new(Workers { inboxes, is_full, writes });
     let known = Arc::clone(&workers);
     let store = opened.start(move |news| tell(&known, news)).map_err(|error| error.to_string())?;
     Ok(Some(Durable { store, workers, logs }))
@@ -115,6 +160,10 @@ fn tell(workers: &Workers, news: News) {
                 inbox.loaded(loaded);
             }
         }
+        News::Written { records, took, synced } => {
+            let mut writes = workers.writes.lock().unwrap_or_else(PoisonError::into_inner);
+            writes.note(records, took, synced);
+        }
         News::Full(is_full) => {
             if is_full {
                 error!("the disk is full: QoS 1 and 2 messages are refused until there is room");
@@ -131,6 +180,7 @@ fn tell(workers: &Workers, news: News) {
         News::Failed(why) => {
             // Nothing that waits for the log was acknowledged, and nothing will be.
             error!("the store cannot go on, so the broker ends: {why}");
+            log::finish();
             process::exit(1);
         }
     }
@@ -154,6 +204,11 @@ impl Durable {
                 _ => Box::new(runtime_mio::NoServices),
             }
         })
+    }
+
+    /// What it tells of itself.
+    pub(crate) fn storage(&self) -> Storage {
+        Storage(Arc::clone(&self.workers))
     }
 
     /// Makes everything durable, once the workers have ended.

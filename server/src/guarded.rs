@@ -4,33 +4,40 @@ use std::{
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use access::{
-    Access, AnonymousProvider, Chain, Doorway, EndpointConfig, HttpProvider, Judges, Jwks, JwtKeys,
-    JwtProvider, Link, PasswordFile, PasswordProvider, Policy, Provider, ScramFile, ScramProvider,
-    Usable, X509Config, X509Provider,
+    Access, AnonymousProvider, Chain, Doorway, DoorwayConfig, EndpointConfig, HttpProvider, Judges,
+    Jwks, JwtKeys, JwtProvider, Link, PasswordFile, PasswordProvider, Policy, Provider, ScramFile,
+    ScramProvider, Usable, X509Config, X509Provider,
 };
+use codec::ReasonCode;
 use runtime_mio::{Doorkeeper, Inbox, MakeServices, NoServices, Services};
 use session_core::{
-    Answer, ClientLimits, Command, CommitSeq, Load, Loaded, Record, Reply, Request, Ticket, Time,
+    Answer, ClientLimits, CommitSeq, Load, Loaded, Record, Reply, Request, Ticket, Time,
 };
 
 use tracing::warn;
 
 use crate::config::{AccessConfig, Config, JwtSettings, OnError, ProviderKind, RulesConfig};
 
-/// Tickets of commands whose reply nobody awaits.
-const NO_REPLY: Ticket = Ticket(u64::MAX - 2);
-
-/// Access, and the workers that ask.
+/// Access, if anybody is asked.
 pub(crate) struct Guarded {
-    access: Arc<Access>,
+    access: RwLock<Option<Working>>,
     clock: Clock,
-    inboxes: Arc<Mutex<Vec<Inbox>>>,
 }
+
+/// Access at work, and what it cannot change while it works.
+#[derive(Clone)]
+struct Working {
+    access: Arc<Access>,
+    settings: access::AccessConfig,
+}
+
+/// What a configuration wants: all files are read.
+pub(crate) struct Prepared(Option<(Judges, access::AccessConfig, Option<Arc<Access>>)>);
 
 /// The wall clock at the start, and the time since: a step of the clock ends no token early.
 #[derive(Clone, Copy)]
@@ -53,13 +60,27 @@ impl Clock {
 }
 
 impl Guarded {
-    /// Reads all files and starts the threads.
+    /// Nobody is asked.
+    pub(crate) fn new() -> Self {
+        Self { access: RwLock::default(), clock: Clock::start() }
+    }
+
+    /// Has the workers' questions answered here, and everything else by what they had.
+    pub(crate) fn services(self: &Arc<Self>, mut inner: MakeServices) -> MakeServices {
+        let this = Arc::clone(self);
+        Box::new(move |shard, inbox| {
+            let inner = inner(shard, inbox.clone());
+            Box::new(Asked { inner, guarded: Arc::clone(&this), inbox })
+        })
+    }
+
+    /// Reads all files that a configuration names.
     ///
     /// # Errors
     /// Everything that is wrong, one line each.
-    pub(crate) fn start(config: &AccessConfig, all: &Config) -> Result<Self, Vec<String>> {
-        let clock = Clock::start();
-        let judges = judges(clock.now(), config, all)?;
+    pub(crate) fn prepare(&self, all: &Config) -> Result<Prepared, Vec<String>> {
+        let Some(config) = &all.access else { return Ok(Prepared(None)) };
+        let judges = judges(self.clock.now(), config, all)?;
         let settings = access::AccessConfig {
             compute_threads: config.compute_threads.into(),
             waiting_max: config.waiting_max.into(),
@@ -68,29 +89,31 @@ impl Guarded {
             blocks: config.blocks.clone(),
             ..access::AccessConfig::default()
         };
-        let access = Access::start(settings, judges)?;
-        Ok(Self { access, clock, inboxes: Arc::default() })
+        // Another one is started only if the present one cannot become it.
+        let present = self.working().filter(|working| working.settings == settings);
+        let access = present.map(|working| working.access);
+        if access.is_none() {
+            let again = self::judges(self.clock.now(), config, all)?;
+            let started = Access::start(settings.clone(), again)?;
+            return Ok(Prepared(Some((judges, settings, Some(started)))));
+        }
+        Ok(Prepared(Some((judges, settings, None))))
     }
 
-    /// Has the workers' questions answered here, and everything else by what they had.
-    pub(crate) fn services(&self, mut inner: MakeServices) -> MakeServices {
-        let (access, clock) = (Arc::clone(&self.access), self.clock);
-        let inboxes = Arc::clone(&self.inboxes);
-        Box::new(move |shard, inbox| {
-            inboxes.lock().unwrap_or_else(PoisonError::into_inner).push(inbox.clone());
-            let inner = inner(shard, inbox.clone());
-            Box::new(Asked { inner, access: Arc::clone(&access), clock, inbox })
-        })
-    }
-
-    /// Reads all files again. If anything is wrong, everything stays as it was.
-    ///
-    /// # Errors
-    /// Everything that is wrong, one line each.
-    pub(crate) fn reload(&self, config: &AccessConfig, all: &Config) -> Result<(), Vec<String>> {
-        self.access.replace(judges(self.clock.now(), config, all)?);
-        self.tell_workers();
-        Ok(())
+    /// Puts what was prepared in force. The shards have to hear of it.
+    pub(crate) fn install(&self, prepared: Prepared) {
+        match (prepared.0, self.working()) {
+            (Some((judges, _, None)), Some(working)) => working.access.replace(judges),
+            (Some((judges, settings, Some(access))), before) => {
+                if let Some(before) = before {
+                    // Whoever is being judged is judged by the new ones.
+                    before.access.replace(judges);
+                }
+                self.set(Some(Working { access, settings }));
+            }
+            (None, _) => self.set(None),
+            (Some((_, _, None)), None) => {}
+        }
     }
 
     /// Reads the file of blocks again. If anything is wrong, the blocks stay as they were.
@@ -98,16 +121,34 @@ impl Guarded {
     /// # Errors
     /// Everything that is wrong, one line each.
     pub(crate) fn reload_blocks(&self) -> Result<(), Vec<String>> {
-        self.access.reload_blocks()?;
-        self.tell_workers();
-        Ok(())
+        self.access().map_or(Ok(()), |access| access.reload_blocks())
     }
 
-    fn tell_workers(&self) {
-        for inbox in &*self.inboxes.lock().unwrap_or_else(PoisonError::into_inner) {
-            inbox.command(NO_REPLY, Box::new(Command::RightsChanged));
-        }
+    /// Who is asked, if anybody is.
+    pub(crate) fn access(&self) -> Option<Arc<Access>> {
+        self.working().map(|working| working.access)
     }
+
+    /// The time by which blocks end.
+    pub(crate) fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    fn working(&self) -> Option<Working> {
+        self.access.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, working: Option<Working>) {
+        *self.access.write().unwrap_or_else(PoisonError::into_inner) = working;
+    }
+}
+
+/// Reads all files that a configuration names, and keeps nothing.
+///
+/// # Errors
+/// Everything that is wrong, one line each.
+pub(crate) fn check(all: &Config) -> Result<(), Vec<String>> {
+    Guarded::new().prepare(all).map(drop)
 }
 
 /// The services of nobody in particular.
@@ -281,14 +322,17 @@ pub(crate) struct Doorman {
 }
 
 impl Doorman {
-    /// One who lets in as the configuration says; `None` if everybody may come.
-    pub(crate) fn for_config(config: &Config) -> Option<Arc<dyn Doorkeeper>> {
-        if config.doorway.is_open() {
-            return None;
-        }
+    /// One who lets in as the configuration says.
+    pub(crate) fn new(config: &DoorwayConfig) -> Self {
         let clock = Clock::start();
-        let doorway = Mutex::new(Doorway::new(config.doorway.clone(), clock.now()));
-        Some(Arc::new(Self { doorway, clock }))
+        Self { doorway: Mutex::new(Doorway::new(config.clone(), clock.now())), clock }
+    }
+
+    /// Lets in by another configuration from now on.
+    pub(crate) fn reconfigure(&self, config: &DoorwayConfig) {
+        let now = self.clock.now();
+        let mut doorway = self.doorway.lock().unwrap_or_else(PoisonError::into_inner);
+        doorway.reconfigure(config.clone(), now);
     }
 }
 
@@ -306,16 +350,18 @@ impl Doorkeeper for Doorman {
 /// What a worker asks by.
 struct Asked {
     inner: Box<dyn Services>,
-    access: Arc<Access>,
-    clock: Clock,
+    guarded: Arc<Guarded>,
     inbox: Inbox,
 }
 
 impl Services for Asked {
     fn ask(&mut self, ticket: Ticket, request: Box<Request>) -> Option<Box<Answer>> {
+        let Some(access) = self.guarded.access() else {
+            return Some(Box::new(Answer::Refuse { reason: ReasonCode::NotAuthorized }));
+        };
         let inbox = self.inbox.clone();
         let answer = move |answer| inbox.answer(ticket, Box::new(answer));
-        self.access.ask(self.clock.now(), request, answer).map(Box::new)
+        access.ask(self.guarded.now(), request, answer).map(Box::new)
     }
 
     fn reply(&mut self, ticket: Ticket, reply: Box<Reply>) {

@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-use runtime_mio::{BindError, CertificateFiles, Listener, TlsDoor, TlsSetup};
+use runtime_mio::{BindError, CertificateFiles, DoorId, Fittings, Listener, TlsDoor, TlsSetup};
 use session_core::Limits;
 use tracing::warn;
 
@@ -155,18 +155,15 @@ impl fmt::Display for ListenUrl {
 pub(crate) enum Asker {
     /// Nobody: it is a default, and may be missing.
     Default,
-    /// The flag `--listen`.
-    Flag,
-    /// This place of the configuration file, as `file:line:column`.
-    File(String),
+    /// This place of the configuration file, as `file:line:column`, or what else sets it.
+    Place(String),
 }
 
 impl fmt::Display for Asker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::Flag => f.write_str("--listen"),
-            Self::File(place) => f.write_str(place),
+            Self::Place(place) => f.write_str(place),
         }
     }
 }
@@ -218,59 +215,160 @@ pub(crate) fn exposed(wanted: &[Wanted], config: &Config) -> Vec<String> {
         .collect()
 }
 
-/// What is served.
-pub(crate) struct Doors {
-    /// The listeners.
-    pub(crate) listeners: Vec<Listener>,
-    /// What each is called in the log, in the same order: its address, with the real port.
-    pub(crate) names: Vec<String>,
-    /// What has certificates, by address.
-    pub(crate) tls: Vec<(String, TlsDoor)>,
+/// A listener that is open.
+#[derive(Clone, Debug)]
+pub(crate) struct Open {
+    /// Its name towards the runtime.
+    pub(crate) door: DoorId,
+    /// As it was wanted.
+    pub(crate) config: ListenerConfig,
+    /// The address that was wanted; absent with a socket of the file system.
+    address: Option<SocketAddr>,
+    /// What it is called in the log: its address, with the real port.
+    pub(crate) name: String,
+    /// Its certificates.
+    pub(crate) tls: Option<TlsDoor>,
+    /// Those that a WebSocket has to know, bytes of the first packet and of others.
+    limits: (u32, u32),
 }
 
-/// Binds all addresses, and reads all certificates.
+impl Open {
+    /// The same behind another door.
+    pub(crate) fn behind(self, door: DoorId) -> Self {
+        Self { door, ..self }
+    }
+}
+
+/// A listener that is bound, and not open yet.
+pub(crate) struct Bound {
+    listener: Listener,
+    config: ListenerConfig,
+    address: Option<SocketAddr>,
+    name: String,
+    tls: Option<TlsDoor>,
+    limits: (u32, u32),
+}
+
+impl Bound {
+    /// What the runtime opens, and what is remembered of it once it has.
+    pub(crate) fn split(self) -> (Listener, impl FnOnce(DoorId) -> Open) {
+        let Self { listener, config, address, name, tls, limits } = self;
+        (listener, move |door| Open { door, config, address, name, tls, limits })
+    }
+}
+
+/// What a change of listeners takes: everything that can fail has been done.
+pub(crate) struct Change {
+    /// They stay as they are.
+    pub(crate) kept: Vec<Open>,
+    /// They stay, with something else between socket and MQTT.
+    pub(crate) refitted: Vec<(Open, Fittings)>,
+    /// They are new.
+    pub(crate) bound: Vec<Bound>,
+    /// They go.
+    pub(crate) closed: Vec<Open>,
+}
+
+/// Binds all addresses that are not open yet, and reads all certificates.
 ///
 /// # Errors
-/// An address that was asked for cannot be bound, a file cannot be used, or there is no address left.
-pub(crate) fn bind(wanted: Vec<Wanted>, limits: &Limits) -> Result<Doors, String> {
-    let mut doors = Doors { listeners: Vec::new(), names: Vec::new(), tls: Vec::new() };
+/// An address that was asked for cannot be bound, a file cannot be used, or there is no address left. Nothing has
+/// changed then.
+pub(crate) fn change(
+    open: &[Open],
+    wanted: Vec<Wanted>,
+    limits: &Limits,
+) -> Result<Change, String> {
+    let mut left: Vec<Open> = open.to_vec();
+    let mut change =
+        Change { kept: Vec::new(), refitted: Vec::new(), bound: Vec::new(), closed: Vec::new() };
     for Wanted { config, addresses } in wanted {
-        let ListenerConfig { url, asker, .. } = &config;
-        let scheme = url.scheme.name();
         let tls = tls_door(&config)?;
-        if let Some(door) = &tls {
-            doors.tls.push((url.to_string(), door.clone()));
-        }
-        let mut bound = Vec::new();
-        for address in addresses {
-            match Listener::bind_tcp(&config.name(), address) {
-                Ok(listener) => bound.push(listener),
-                // A machine without IPv6 is common; one whose port is taken needs a decision.
-                Err(error) if *asker == Asker::Default && is_missing(&error.source) => {
-                    warn!(
-                        "not listening on {url}, which this machine does not have: {}",
-                        error.source
-                    );
+        let of_websocket = (limits.connect_packet_bytes_max, limits.packet_bytes_max);
+        let places: Vec<Option<SocketAddr>> = match config.url.path() {
+            Some(_) => vec![None],
+            None => addresses.into_iter().map(Some).collect(),
+        };
+        for address in places {
+            let is_there = |open: &Open| {
+                open.address == address && open.config.url.path() == config.url.path()
+            };
+            if let Some(at) = left.iter().position(is_there) {
+                let before = left.swap_remove(at);
+                let is_same = is_alike(&before.config, &config)
+                    && (before.limits == of_websocket || !config.url.scheme.is_websocket());
+                if is_same {
+                    change.kept.push(Open { config: config.clone(), ..before });
+                    continue;
                 }
-                Err(error) => return Err(explain(asker, &error, address.port())),
+                let name = name_of(&config, before.name.rsplit_once("://").map(|(_, at)| at));
+                let (config, tls) = (config.clone(), tls.clone());
+                let fittings = fittings(&config, tls.clone(), limits);
+                let limits = of_websocket;
+                change.refitted.push((Open { config, name, tls, limits, ..before }, fittings));
+                continue;
             }
-        }
-        if let Some(path) = url.path() {
-            let listener = Listener::bind_unix(&config.name(), path, config.mode);
-            bound.push(listener.map_err(|error| explain(asker, &error, 0))?);
-        }
-        for listener in bound {
-            doors.names.push(match listener.local_addr() {
-                Some(address) => format!("{scheme}://{address}"),
-                None => url.to_string(),
+            let Some(listener) = bind(&config, address)? else { continue };
+            let bound_to = listener.local_addr().map(|address| address.to_string());
+            change.bound.push(Bound {
+                listener: listener.with_fittings(fittings(&config, tls.clone(), limits)),
+                name: name_of(&config, bound_to.as_deref()),
+                config: config.clone(),
+                address,
+                tls: tls.clone(),
+                limits: of_websocket,
             });
-            doors.listeners.push(with_layers(listener, &config, tls.clone(), limits));
         }
     }
-    if doors.listeners.is_empty() {
+    change.closed = left;
+    if change.kept.is_empty() && change.refitted.is_empty() && change.bound.is_empty() {
         return Err("there is no address to listen on".to_owned());
     }
-    Ok(doors)
+    Ok(change)
+}
+
+/// Whether two wishes differ in nothing but where they are written down.
+fn is_alike(one: &ListenerConfig, other: &ListenerConfig) -> bool {
+    let plain =
+        |config: &ListenerConfig| ListenerConfig { asker: Asker::Default, ..config.clone() };
+    plain(one) == plain(other)
+}
+
+fn name_of(config: &ListenerConfig, bound_to: Option<&str>) -> String {
+    match bound_to {
+        Some(address) if config.url.scheme != Scheme::Unix => {
+            format!("{}://{address}", config.url.scheme.name())
+        }
+        _ => config.url.to_string(),
+    }
+}
+
+/// Binds one address; `None` if it is a default that this machine does not have.
+fn bind(config: &ListenerConfig, address: Option<SocketAddr>) -> Result<Option<Listener>, String> {
+    let ListenerConfig { url, asker, .. } = config;
+    let bound = match (address, url.path()) {
+        (Some(address), _) => Listener::bind_tcp(&config.name(), address),
+        (None, Some(path)) => Listener::bind_unix(&config.name(), path, config.mode),
+        (None, None) => return Ok(None),
+    };
+    match bound {
+        Ok(listener) => Ok(Some(listener)),
+        // A machine without IPv6 is common; one whose port is taken needs a decision.
+        Err(error) if *asker == Asker::Default && is_missing(&error.source) => {
+            warn!("not listening on {url}, which this machine does not have: {}", error.source);
+            Ok(None)
+        }
+        Err(error) => Err(explain(asker, &error, address.map_or(0, |address| address.port()))),
+    }
+}
+
+/// Reads all certificates of a configuration, and keeps nothing.
+///
+/// # Errors
+/// What is wrong, one line each.
+pub(crate) fn check_certificates(listeners: &[ListenerConfig]) -> Result<(), Vec<String>> {
+    let problems: Vec<_> = listeners.iter().filter_map(|config| tls_door(config).err()).collect();
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 fn tls_door(config: &ListenerConfig) -> Result<Option<TlsDoor>, String> {
@@ -295,18 +393,14 @@ fn tls_door(config: &ListenerConfig) -> Result<Option<TlsDoor>, String> {
     TlsDoor::load(setup).map(Some).map_err(|error| format!("{asker}: {error}"))
 }
 
-fn with_layers(
-    listener: Listener,
-    config: &ListenerConfig,
-    tls: Option<TlsDoor>,
-    limits: &Limits,
-) -> Listener {
-    let mut listener = listener.with_handshake_timeout_ms(config.handshake_timeout_ms);
+/// What is between socket and MQTT.
+fn fittings(config: &ListenerConfig, tls: Option<TlsDoor>, limits: &Limits) -> Fittings {
+    let mut fittings = Fittings::default().with_handshake_timeout_ms(config.handshake_timeout_ms);
     if !config.proxy_from.is_empty() {
-        listener = listener.with_proxies(config.proxy_from.clone());
+        fittings = fittings.with_proxies(config.proxy_from.clone());
     }
     if let Some(door) = tls {
-        listener = listener.with_tls(door);
+        fittings = fittings.with_tls(door);
     }
     if config.url.scheme.is_websocket() {
         // A message may hold several packets, and clients put what they have into one.
@@ -314,12 +408,12 @@ fn with_layers(
         let mut setup = config.websocket.clone();
         setup.first_message_bytes_max = limits.connect_packet_bytes_max as usize;
         setup.message_bytes_max = message_bytes_max;
-        listener = listener.with_websocket(setup);
+        fittings = fittings.with_websocket(setup);
     }
-    listener
+    fittings
 }
 
-fn is_loopback(ip: IpAddr) -> bool {
+pub(crate) fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 

@@ -1,39 +1,55 @@
 //! The broker as a program: command line, configuration, start-up and stop.
 
 mod acl_tool;
+mod census;
 mod cli;
 mod config;
+mod config_tool;
+mod control;
 mod durable;
 mod guarded;
+mod http;
 mod listen;
+mod log;
+mod metrics;
+mod notify;
+mod paper;
 mod passwd_tool;
+mod serving;
 mod store_tool;
+mod sys;
+mod ticker;
+mod traces;
 mod watch;
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     num::NonZeroU16,
     process::{self, ExitCode},
-    sync::Arc,
+    sync::{Arc, Mutex, atomic::AtomicBool},
     thread,
+    time::Instant,
 };
 
 use clap::Parser;
-use runtime_mio::{RuntimeConfig, Stopper, TlsDoor};
+use runtime_mio::{RuntimeConfig, UnixSocket};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use session_core::{Authentication, ShardConfig, ShardId, ShardMap};
+use session_core::{ShardConfig, ShardId, ShardMap};
+use settings::Entry;
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
-use tracing::{Level, error, info};
-use tracing_subscriber::EnvFilter;
+use store::Faults;
+use tracing::{error, info, warn};
 
-use cli::{Arguments, Command, LogLevel};
+use cli::{Arguments, Command};
 use config::Config;
 use guarded::{Doorman, Guarded};
-use listen::Doors;
-use watch::Watched;
+use http::Http;
+use log::Log;
+use serving::{Serving, State};
+use watch::Watch;
 
 /// The first levels of a topic that decide which worker owns it.
 const TOPIC_LEVELS: u8 = 2;
@@ -42,31 +58,26 @@ const TOPIC_LEVELS: u8 = 2;
 enum Failure {
     /// A flag or the configuration is wrong: one line each.
     Usage(Vec<String>),
+    /// What was asked for is not done: one line each.
+    Failed(Vec<String>),
     /// The system does not let it work.
     System(String),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let tool = match &arguments.command {
-        Some(Command::Store(command)) => Some(store_tool::run(command)),
-        Some(Command::Passwd(command)) => Some(passwd_tool::run(command)),
-        Some(Command::Acl(command)) => Some(acl_tool::run(command)),
-        None => None,
+    let result = match &arguments.command {
+        None => run(arguments),
+        Some(command) => match use_tool(command) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::from(1),
+            Err(failure) => Err(failure),
+        },
     };
-    if let Some(result) = tool {
-        return match result {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::from(1),
-            Err(line) => {
-                let _ = writeln!(io::stderr().lock(), "cairnmq: {line}");
-                ExitCode::from(1)
-            }
-        };
-    }
-    let (lines, status) = match run(arguments) {
+    let (lines, status) = match result {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Usage(lines)) => (lines, 2),
+        Err(Failure::Failed(lines)) => (lines, 1),
         Err(Failure::System(line)) => (vec![line], 1),
     };
     let mut stderr = io::stderr().lock();
@@ -77,19 +88,55 @@ fn main() -> ExitCode {
     ExitCode::from(status)
 }
 
-fn run(arguments: Arguments) -> Result<(), Failure> {
-    let config = configure(arguments)?;
-    start_log(config.log_level);
+/// Does something else than to serve. Returns whether what was looked at is as it should be.
+fn use_tool(command: &Command) -> Result<bool, Failure> {
+    let done = |result: Result<(), Vec<String>>| result.map(|()| true).map_err(Failure::Failed);
+    match command {
+        Command::Config(command) => {
+            config_tool::run(command).map(|()| true).map_err(Failure::Usage)
+        }
+        Command::Ctl(arguments) => done(control::ctl(arguments)),
+        Command::Drain(arguments) => done(control::drain(arguments)),
+        Command::Store(command) => store_tool::run(command).map_err(Failure::System),
+        Command::Passwd(command) => passwd_tool::run(command).map_err(Failure::System),
+        Command::Acl(command) => acl_tool::run(command).map_err(Failure::System),
+        Command::Completions { shell } => {
+            paper::completions(*shell).map(|()| true).map_err(Failure::System)
+        }
+        Command::Man { folder } => paper::manual(folder).map(|()| true).map_err(Failure::System),
+    }
+}
 
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    let (mut config, entries) = Config::load(&arguments.settings).map_err(Failure::Usage)?;
+    config.store.faults = Faults {
+        lose_unsynced: arguments.faults.lose_unsynced,
+        syncs_max: arguments.faults.syncs_max,
+    };
+    let log = Log::start(&config.log).map_err(Failure::System)?;
+    let result = serve(arguments, config, entries, log);
+    log::finish();
+    result
+}
+
+fn serve(
+    arguments: Arguments,
+    config: Config,
+    entries: Vec<Entry>,
+    log: Log,
+) -> Result<(), Failure> {
     let wanted = listen::resolve(&config.listeners).map_err(Failure::System)?;
     let exposed = listen::exposed(&wanted, &config);
     if !exposed.is_empty() {
         return Err(Failure::Usage(exposed));
     }
-    let guarded = config.access.as_ref().map(|access| Guarded::start(access, &config)).transpose();
-    let guarded = guarded.map_err(Failure::Usage)?;
-    let Doors { listeners, names, tls } =
-        listen::bind(wanted, &config.limits).map_err(Failure::System)?;
+    let guarded = Arc::new(Guarded::new());
+    guarded.install(guarded.prepare(&config).map_err(Failure::Usage)?);
+    let http = Http::new();
+    let prepared = http.prepare(&config.http).map_err(Failure::System)?;
+    let change = listen::change(&[], wanted, &config.limits).map_err(Failure::System)?;
+    let (listeners, remember): (Vec<_>, Vec<_>) =
+        change.bound.into_iter().map(listen::Bound::split).unzip();
 
     let map = map(&config);
     info!(
@@ -99,31 +146,43 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         "CairnMQ starts"
     );
     let mut durable = durable::open(&config.store, map, TOPIC_LEVELS).map_err(Failure::System)?;
-    let signals = Signals::new([SIGTERM, SIGINT])
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Failure::System(format!("cannot wait for signals: {error}")))?;
+    let socket = control_socket(&config)?;
     let mut runtime = RuntimeConfig::new(shards(&config, map, durable.is_some()), listeners);
-    runtime.doorkeeper = Doorman::for_config(&config);
+    let doorman = Arc::new(Doorman::new(&config.doorway));
+    runtime.doorkeeper = Some(Arc::clone(&doorman) as _);
     let mut services = guarded::no_services();
     if let Some(durable) = &mut durable {
         runtime.logs = std::mem::take(&mut durable.logs);
         services = durable.services();
     }
-    runtime.services = match &guarded {
-        Some(guarded) => guarded.services(services),
-        None => services,
-    };
+    runtime.services = guarded.services(services);
     let running =
         runtime_mio::start(runtime).map_err(|error| Failure::System(error.to_string()))?;
-    for name in names {
-        info!("listening on {name}");
-    }
-    let watched = watched(&config, guarded, tls);
-    if !watched.is_empty() {
-        watch::start(watched).map_err(Failure::System)?;
-    }
-    let stopper = running.stopper();
-    thread::spawn(move || stop_on(signals, &stopper));
+    let doors = running.doors().iter();
+    let open: Vec<_> = doors.zip(remember).map(|(door, remember)| remember(*door)).collect();
+    open.iter().for_each(|open| info!("listening on {}", open.name));
+    let serving = Arc::new(Serving {
+        arguments: arguments.settings,
+        desk: running.desk(),
+        map,
+        stopper: running.stopper(),
+        guarded,
+        doorman,
+        log,
+        watch: Watch::start().map_err(Failure::System)?,
+        http,
+        storage: durable.as_ref().map(durable::Durable::storage),
+        started: Instant::now(),
+        state: Mutex::new(State { config, entries, open }),
+        draining: AtomicBool::new(false),
+        census: census::Census::default(),
+        traces: traces::Traces::default(),
+    });
+    begin(&serving, prepared, socket.as_ref(), signals).map_err(Failure::System)?;
     let ended = running.join().map_err(|panicked| Failure::System(panicked.to_string()));
+    notify::stopping();
     if let Some(durable) = durable {
         durable.stop();
     }
@@ -132,60 +191,40 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is read again when its files change.
-fn watched(config: &Config, guarded: Option<Guarded>, tls: Vec<(String, TlsDoor)>) -> Vec<Watched> {
-    let mut all = Vec::new();
-    if let (Some(access), Some(guarded)) = (&config.access, guarded) {
-        let guarded = Arc::new(guarded);
-        if let Some(blocks) = &access.blocks {
-            let guarded = Arc::clone(&guarded);
-            all.push(Watched {
-                what: "the file of blocks".into(),
-                files: vec![blocks.clone()],
-                reload: Box::new(move || guarded.reload_blocks()),
-            });
-        }
-        let config = config.clone();
-        let files = guarded::files(access);
-        let reload = move || match &config.access {
-            Some(access) => guarded.reload(access, &config),
-            None => Ok(()),
-        };
-        all.push(Watched { what: "access".into(), files, reload: Box::new(reload) });
+/// Begins what goes on beside the clients.
+fn begin(
+    serving: &Arc<Serving>,
+    http: http::Prepared,
+    socket: Option<&UnixSocket>,
+    signals: Signals,
+) -> Result<(), String> {
+    serving.http.tell_of(serving);
+    serving.http.install(http);
+    serving.watch.set(serving::watched(serving, &serving.state()));
+    if let Some(socket) = socket {
+        control::start(socket, Arc::clone(serving))?;
     }
-    all.extend(tls.into_iter().map(|(address, door)| Watched {
-        what: format!("certificates of {address}"),
-        files: door.files(),
-        reload: Box::new(move || door.reload().map_err(|error| vec![error.to_string()])),
-    }));
-    all
+    ticker::start(Arc::clone(serving))?;
+    let serving = Arc::clone(serving);
+    let on_signals = thread::Builder::new().name("signals".into());
+    on_signals
+        .spawn(move || obey(signals, &serving))
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    notify::ready();
+    Ok(())
 }
 
-fn configure(arguments: Arguments) -> Result<Config, Failure> {
-    let mut config = match &arguments.config {
-        None => Config::default(),
-        Some(path) => Config::read_file(path).map_err(Failure::Usage)?,
-    };
-    config.override_by(arguments);
-    Ok(config)
-}
-
-fn start_log(level: LogLevel) {
-    let level = match level {
-        LogLevel::Error => Level::ERROR,
-        LogLevel::Warn => Level::WARN,
-        LogLevel::Info => Level::INFO,
-        LogLevel::Debug => Level::DEBUG,
-        LogLevel::Trace => Level::TRACE,
-    };
-    // The tables speak of their files as if that were news.
-    let filter = EnvFilter::new(format!("{level},fjall=warn,lsm_tree=warn,sfa=warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+/// The socket for operators. One that nobody asked for may be missing.
+fn control_socket(config: &Config) -> Result<Option<UnixSocket>, Failure> {
+    let Some(path) = control::socket_of(config) else { return Ok(None) };
+    match (control::bind(&path, config.control.mode), &config.control.socket) {
+        (Ok(socket), _) => Ok(Some(socket)),
+        (Err(problem), Some(_)) => Err(Failure::System(problem)),
+        (Err(problem), None) => {
+            warn!("`cairnmq ctl` will not reach this broker: {problem}; set `socket` in [control]");
+            Ok(None)
+        }
+    }
 }
 
 /// One shard for each worker thread.
@@ -194,16 +233,11 @@ fn map(config: &Config) -> ShardMap {
 }
 
 fn shards(config: &Config, map: ShardMap, durable: bool) -> Vec<ShardConfig> {
-    let shard = |id: ShardId| ShardConfig {
-        durable,
-        authentication: match config.access {
-            Some(_) => Authentication::Ask,
-            None => Authentication::Anonymous,
-        },
-        denied_publish_v3: config.denied_publish_v3,
-        limits: config.limits.clone(),
-        features: config.features.clone(),
-        ..ShardConfig::new(id, map)
+    let shard = |id: ShardId| {
+        let session_core::Settings { authentication, denied_publish_v3, features, limits } =
+            serving::settings(config);
+        let own = ShardConfig::new(id, map);
+        ShardConfig { durable, authentication, denied_publish_v3, features, limits, ..own }
     };
     map.all().map(shard).collect()
 }
@@ -226,16 +260,25 @@ fn raise_open_files() -> u64 {
     }
 }
 
-/// The first signal stops in good order, the second at once.
-fn stop_on(mut signals: Signals, stopper: &Stopper) {
-    let mut forever = signals.forever();
-    if let Some(signal) = forever.next() {
-        info!("stopping on {}", signal_name(signal));
-        stopper.shutdown();
-    }
-    if let Some(signal) = forever.next() {
-        error!("stopped at once on a second {}", signal_name(signal));
-        process::exit(1);
+/// The first signal stops in good order, the second at once; SIGHUP reads the configuration again.
+fn obey(mut signals: Signals, serving: &Arc<Serving>) {
+    let mut stopping = false;
+    for signal in signals.forever() {
+        match signal {
+            // What has changed, or is wrong, stands in the log.
+            SIGHUP => drop(serving.reload()),
+            _ if stopping => {
+                error!("stopped at once on a second {}", signal_name(signal));
+                log::finish();
+                process::exit(1);
+            }
+            _ => {
+                stopping = true;
+                info!("stopping on {}", signal_name(signal));
+                notify::stopping();
+                serving.stopper.shutdown();
+            }
+        }
     }
 }
 

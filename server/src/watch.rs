@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, SystemTime},
 };
@@ -13,35 +14,68 @@ use tracing::{error, info};
 /// How often files are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Files that belong together, and what reads them again: all of it, or nothing and why not.
+/// Reads files again: all of it, or nothing and why not.
+pub(crate) type Reload = Box<dyn Fn() -> Result<(), Vec<String>> + Send>;
+
+/// Files that belong together, and what reads them again.
 pub(crate) struct Watched {
     /// What they are, for the log.
     pub(crate) what: String,
     /// The files.
     pub(crate) files: Vec<PathBuf>,
     /// Reads them.
-    pub(crate) reload: Box<dyn Fn() -> Result<(), Vec<String>> + Send>,
+    pub(crate) reload: Reload,
 }
 
-/// Looks at the files from now on. A change that is still being written may be read in part; then it is wrong, the old
-/// state stays, and the next look reads the whole.
-pub(crate) fn start(all: Vec<Watched>) -> Result<(), String> {
-    let watch = move || {
-        let mut stamps: Vec<Vec<Stamp>> =
-            all.iter().map(|watched| stamp_all(&watched.files)).collect();
-        loop {
-            thread::sleep(PERIOD);
-            for (watched, before) in all.iter().zip(&mut stamps) {
-                let now = stamp_all(&watched.files);
-                if now != *before {
-                    *before = now;
-                    read_again(watched);
-                }
+/// What is looked at.
+#[derive(Clone, Default)]
+pub(crate) struct Watch(Arc<Mutex<Vec<Seen>>>);
+
+/// Files as they were when they were last looked at.
+struct Seen {
+    watched: Watched,
+    stamps: Vec<Stamp>,
+}
+
+impl Watch {
+    /// Looks at the files from now on, which are none at first.
+    ///
+    /// # Errors
+    /// There is no thread for it.
+    pub(crate) fn start() -> Result<Self, String> {
+        let this = Self::default();
+        let watch = this.clone();
+        let look = move || {
+            loop {
+                thread::sleep(PERIOD);
+                watch.look();
+            }
+        };
+        let thread = thread::Builder::new().name("watch".into()).spawn(look);
+        thread.map(|_| this).map_err(|error| format!("cannot start a thread: {error}"))
+    }
+
+    /// Looks at these files instead, as they are now.
+    pub(crate) fn set(&self, all: Vec<Watched>) {
+        let all = all.into_iter().map(|watched| {
+            let stamps = stamp_all(&watched.files);
+            Seen { watched, stamps }
+        });
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = all.collect();
+    }
+
+    /// A change that is still being written may be read in part; then it is wrong, the old state stays, and the next
+    /// look reads the whole.
+    fn look(&self) {
+        for Seen { watched, stamps } in &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            let now = stamp_all(&watched.files);
+            if now != *stamps {
+                *stamps = now;
+                read_again(watched);
             }
         }
-    };
-    let thread = thread::Builder::new().name("watch".into()).spawn(watch);
-    thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
+    }
 }
 
 fn read_again(watched: &Watched) {

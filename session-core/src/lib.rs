@@ -67,8 +67,8 @@ pub use config::{
 pub use ids::{CommitSeq, ConnId, Place, ShardId, ShardMap, Ticket, Time};
 pub use rate::{Buckets, ClientLimits, OverRate, Rate, Rates};
 pub use rows::{
-    ConnectionRow, DropCounts, DropReason, DropRow, Page, RetainedRow, SessionRow, SubscriptionRow,
-    Totals,
+    ConnectionRow, DropCounts, DropReason, DropRow, Page, QueueRow, Queues, RetainedRow,
+    SessionRow, SubscriptionRow, Totals,
 };
 pub use shard::{
     Declined, Delivery, Extra, Flight, Ids, MsgId, Offer, Publication, Queued, Record, Retained,

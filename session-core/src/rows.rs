@@ -32,6 +32,69 @@ pub struct Totals {
     pub held: u64,
 }
 
+/// What waits for sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// Sessions with a connection.
+    pub connected: u64,
+    /// QoS 1 and 2 messages that wait to be sent, on disk or not.
+    pub queued: u64,
+    /// Their bytes.
+    pub queued_bytes: u64,
+    /// QoS 0 messages that wait for sockets.
+    pub queued_qos0: u64,
+    /// QoS 1 and 2 messages that were sent and are not acknowledged.
+    pub in_flight: u64,
+    /// Shared Subscriptions.
+    pub shared_subscriptions: u64,
+    /// The longest queues, the longest first; no more than [`Queues::LONGEST_MAX`].
+    pub longest: Vec<QueueRow>,
+}
+
+/// A queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueRow {
+    /// Whose.
+    pub client_id: Box<str>,
+    /// Messages of any QoS.
+    pub queued: u64,
+    /// Bytes of those of QoS 1 and 2.
+    pub bytes: u64,
+    /// Whether the client is there, and so is slow.
+    pub connected: bool,
+}
+
+impl Queues {
+    /// Queues that are told by name.
+    pub const LONGEST_MAX: usize = 20;
+
+    /// Puts a queue in its place, if it is long enough; its name is made only then.
+    pub(crate) fn enter(&mut self, queued: u64, row: impl FnOnce() -> QueueRow) {
+        let is_full = self.longest.len() >= Self::LONGEST_MAX;
+        if queued == 0 || (is_full && self.longest.last().is_some_and(|last| last.queued >= queued))
+        {
+            return;
+        }
+        let at = self.longest.partition_point(|other| other.queued >= queued);
+        self.longest.insert(at, row());
+        self.longest.truncate(Self::LONGEST_MAX);
+    }
+
+    /// Adds what waits for other sessions.
+    pub fn add(&mut self, other: Self) {
+        self.connected = self.connected.saturating_add(other.connected);
+        self.queued = self.queued.saturating_add(other.queued);
+        self.queued_bytes = self.queued_bytes.saturating_add(other.queued_bytes);
+        self.queued_qos0 = self.queued_qos0.saturating_add(other.queued_qos0);
+        self.in_flight = self.in_flight.saturating_add(other.in_flight);
+        self.shared_subscriptions =
+            self.shared_subscriptions.saturating_add(other.shared_subscriptions);
+        for row in other.longest {
+            self.enter(row.queued, || row);
+        }
+    }
+}
+
 /// A session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRow {

@@ -128,7 +128,7 @@ pub(crate) enum OnError {
     Skip,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Password,
     X509,
@@ -192,7 +192,7 @@ impl AccessConfig {
         section.number("compute_threads", 0, 1024, &mut read.compute_threads);
         section.number("waiting_max", 1, 1024, &mut read.waiting_max);
         section.number("queue_max", 1, 10_000_000, &mut read.queue_max);
-        section.table("guard", |section| read_guard(section, &mut read.guard));
+        section.table_or_defaults("guard", |section| read_guard(section, &mut read.guard));
         read
     }
 }
@@ -299,11 +299,9 @@ fn read_jwt(section: &mut Section<'_, '_>) -> JwtSettings {
 fn read_x509(section: &mut Section<'_, '_>) -> X509Settings {
     let mut read = X509Settings::default();
     section.choice_of("from", NAMES, &mut read.name);
-    if section.has("depth") {
-        let mut depth = 0_u16;
-        section.number("depth", 0, 100, &mut depth);
-        read.depth = Some(depth.into());
-    }
+    let mut depth = u16::MAX;
+    section.number("depth", 0, 100, &mut depth);
+    read.depth = (depth < u16::MAX).then_some(depth.into());
     if let Some((pattern, span)) = section.string("pattern") {
         if let Err(error) = access::name_pattern(&pattern) {
             section.problem(&span, error);

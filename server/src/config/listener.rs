@@ -77,6 +77,14 @@ impl Choice for ClientCertificates {
     ];
 }
 
+impl ClientCertificates {
+    /// As the configuration calls it.
+    pub(crate) fn name(self) -> &'static str {
+        let known = Self::CHOICES.iter().find(|(_, choice)| *choice == self);
+        known.map_or("", |(name, _)| name)
+    }
+}
+
 impl Choice for TlsVersion {
     const CHOICES: &'static [(&'static str, Self)] = &[("1.2", Self::V12), ("1.3", Self::V13)];
 }
@@ -120,7 +128,7 @@ impl ListenerConfig {
                 return None;
             }
         }
-        read.asker = Asker::File(section.place(&span));
+        read.asker = Asker::Place(section.place(&span));
         read.judge(section, &span);
         Some(read)
     }
@@ -133,16 +141,9 @@ impl ListenerConfig {
         section.boolean("require_origin", &mut self.websocket.require_origin);
         self.websocket.forwarded_from = ranges(section, "forwarded_from");
         self.proxy_from = ranges(section, "proxy_from");
-        if let Some((mode, span)) = section.string("mode") {
-            match u32::from_str_radix(&mode, 8) {
-                Ok(mode) if mode <= 0o777 => self.mode = mode,
-                _ => section.problem(&span, "`mode` must be permissions such as \"0660\""),
-            }
-        }
-        if section.has("providers") {
-            let names = section.strings("providers").into_iter().map(|(name, _)| name);
-            self.providers = Some(names.collect());
-        }
+        super::operate::read_mode(section, &mut self.mode);
+        let names = section.strings("providers").into_iter().map(|(name, _)| name);
+        self.providers = Some(names.collect()).filter(|_| section.has("providers"));
         let mut connections_max = 0;
         section.number("connections_max", 1, u32::MAX, &mut connections_max);
         self.connections_max = (connections_max > 0).then_some(connections_max);

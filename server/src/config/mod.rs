@@ -2,12 +2,10 @@
 
 mod access;
 mod listener;
+mod operate;
+mod words;
 
-use std::{
-    fs,
-    num::NonZeroU16,
-    path::{Path, PathBuf},
-};
+use std::{env, fs, num::NonZeroU16, path::PathBuf};
 
 use ::access::DoorwayConfig;
 use codec::QoS;
@@ -15,14 +13,18 @@ use session_core::{ClientLimits, DeniedPublish, Features, Limits, OverRate, Queu
 use store::Faults;
 
 use crate::{
-    cli::{Arguments, DurabilityMode as Mode, LogLevel, Repair, WORKERS_MAX},
+    cli::{DurabilityMode as Mode, LogLevel, Repair, SettingsArguments, WORKERS_MAX},
     listen::{Asker, ListenUrl},
 };
-use settings::{Choice, Section};
+use settings::{Choice, Entry, Override, Section};
 
 pub(crate) use crate::cli::DurabilityMode;
 pub(crate) use access::{AccessConfig, JwtSettings, OnError, ProviderKind, RulesConfig};
 pub(crate) use listener::{ListenerConfig, TlsVersion};
+pub(crate) use operate::{
+    ControlConfig, DrainConfig, HttpConfig, LogConfig, LogFormat, LogTarget, SysConfig,
+};
+pub(crate) use words::{reference, starting_file};
 
 /// What an operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +41,16 @@ pub(crate) struct Config {
     pub(crate) denied_publish_v3: DeniedPublish,
     /// Worker threads; absent: one for every two processors.
     pub(crate) workers: Option<NonZeroU16>,
-    /// How much is logged.
-    pub(crate) log_level: LogLevel,
+    /// What is logged, and how.
+    pub(crate) log: LogConfig,
+    /// Where `cairnmq ctl` reaches the broker.
+    pub(crate) control: ControlConfig,
+    /// Where metrics and health are asked for.
+    pub(crate) http: HttpConfig,
+    /// What the broker publishes of itself.
+    pub(crate) sys: SysConfig,
+    /// How clients are sent away.
+    pub(crate) drain: DrainConfig,
     /// What is kept on disk, and how.
     pub(crate) store: StoreConfig,
     /// What is bounded.
@@ -90,7 +100,11 @@ impl Default for Config {
             doorway: DoorwayConfig::default(),
             denied_publish_v3: DeniedPublish::default(),
             workers: None,
-            log_level: LogLevel::default(),
+            log: LogConfig::default(),
+            control: ControlConfig::default(),
+            http: HttpConfig::default(),
+            sys: SysConfig::default(),
+            drain: DrainConfig::default(),
             store: StoreConfig::default(),
             limits: Limits::default(),
             features: Features::default(),
@@ -99,42 +113,32 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads the text of a file. `file` is its name for messages.
+    /// Reads the text of a file, with what is set elsewhere; `file` is its name for messages. Returns every key with
+    /// the value in force too.
     ///
     /// # Errors
     /// Everything that is wrong with it, one line each, in the order of the file.
-    pub(crate) fn parse(file: &str, text: &str) -> Result<Self, Vec<String>> {
+    pub(crate) fn parse(
+        file: &str,
+        text: &str,
+        overrides: &[Override],
+    ) -> Result<(Self, Vec<Entry>), Vec<String>> {
         let mut config = Self::default();
-        settings::read(file, text, |section| config.read(section))?;
-        Ok(config)
+        let entries = settings::read_with(file, text, overrides, |section| config.read(section))?;
+        Ok((config, entries))
     }
 
-    /// Reads a file.
+    /// Reads what the arguments, and the environment, say.
     ///
     /// # Errors
-    /// It cannot be read, or everything that is wrong with it, one line each.
-    pub(crate) fn read_file(path: &Path) -> Result<Self, Vec<String>> {
+    /// The file cannot be read, or everything that is wrong, one line each.
+    pub(crate) fn load(arguments: &SettingsArguments) -> Result<(Self, Vec<Entry>), Vec<String>> {
+        let overrides = arguments.overrides(env::vars_os());
+        let Some(path) = &arguments.config else { return Self::parse("", "", &overrides) };
         let name = path.display().to_string();
         let text = fs::read_to_string(path)
             .map_err(|error| vec![format!("cannot read {name}: {error}")])?;
-        Self::parse(&name, &text)
-    }
-
-    /// Flags override the file.
-    pub(crate) fn override_by(&mut self, arguments: Arguments) {
-        if !arguments.listen.is_empty() {
-            let of_flag = |url| ListenerConfig::new(url, Asker::Flag);
-            self.listeners = arguments.listen.into_iter().map(of_flag).collect();
-        }
-        self.allow_anonymous |= arguments.allow_anonymous;
-        self.workers = arguments.workers.or(self.workers);
-        self.store.data_dir =
-            arguments.data_dir.unwrap_or_else(|| std::mem::take(&mut self.store.data_dir));
-        self.store.repair = arguments.repair.unwrap_or(self.store.repair);
-        self.store.faults =
-            Faults { lose_unsynced: arguments.lose_unsynced, syncs_max: arguments.syncs_max };
-        self.store.durability = arguments.durability.unwrap_or(self.store.durability);
-        self.log_level = arguments.log_level.unwrap_or(self.log_level);
+        Self::parse(&name, &text, &overrides)
     }
 
     fn read(&mut self, top: &mut Section<'_, '_>) {
@@ -148,7 +152,7 @@ impl Config {
                     format!("{url} needs a certificate; write it as a [[listener]]"),
                 ),
                 Ok(url) => {
-                    let asker = Asker::File(top.place(&span));
+                    let asker = Asker::Place(top.place(&span));
                     self.listeners.push(ListenerConfig::new(url, asker));
                 }
                 Err(error) => top.problem(&span, error),
@@ -162,19 +166,19 @@ impl Config {
             section.choice_of("denied_publish_v3", DENIED_PUBLISH, &mut self.denied_publish_v3);
             self.access = Some(AccessConfig::read(section));
         });
-        let mut workers = 0;
+        let mut workers: u16 = 0;
         top.number("workers", 1, WORKERS_MAX, &mut workers);
         self.workers = NonZeroU16::new(workers);
-        top.table("log", |log| log.choice("level", &mut self.log_level));
-        top.table("store", |section| read_store(section, &mut self.store));
-        top.table("limits", |section| read_limits(section, &mut self.limits));
-        top.table("connections", |section| read_doorway(section, &mut self.doorway));
+        self.read_operation(top);
+        top.table_or_defaults("store", |section| read_store(section, &mut self.store));
+        top.table_or_defaults("limits", |section| read_limits(section, &mut self.limits));
+        top.table_or_defaults("connections", |section| read_doorway(section, &mut self.doorway));
         let bounded = self
             .listeners
             .iter()
             .filter_map(|listener| Some((listener.name().into(), listener.connections_max?)));
         self.doorway.max_by_listener = bounded.collect();
-        top.table("features", |section| read_features(section, &mut self.features));
+        top.table_or_defaults("features", |section| read_features(section, &mut self.features));
     }
 }
 
@@ -307,9 +311,9 @@ fn read_doorway(section: &mut Section<'_, '_>, doorway: &mut DoorwayConfig) {
 
 fn read_store(section: &mut Section<'_, '_>, store: &mut StoreConfig) {
     let StoreConfig { data_dir, durability, interval_ms, repair, reserve_bytes, faults: _ } = store;
-    if let Some((path, _)) = section.string("data_dir") {
-        *data_dir = path.into();
-    }
+    let mut path = data_dir.to_string_lossy().into_owned();
+    section.string_into("data_dir", &mut path);
+    *data_dir = path.into();
     section.choice("durability", durability);
     section.number("interval_ms", 1, 3_600_000, interval_ms);
     section.choice("repair", repair);
@@ -369,12 +373,12 @@ mod tests {
 
     /// What is wrong with a file, as an operator reads it.
     fn problems(text: &str) -> String {
-        Config::parse("c.toml", text).expect_err("something is wrong").join("\n")
+        Config::parse("c.toml", text, &[]).expect_err("something is wrong").join("\n")
     }
 
     #[test]
     fn an_empty_file_says_nothing() {
-        assert_eq!(Config::parse("c.toml", "").unwrap(), Config::default());
+        assert_eq!(Config::parse("c.toml", "", &[]).unwrap().0, Config::default());
     }
 
     #[test]
@@ -407,13 +411,13 @@ mod tests {
             retain = false
             response_topic_prefix = "answers/"
         "#;
-        let config = Config::parse("c.toml", text).unwrap();
+        let (config, _) = Config::parse("c.toml", text, &[]).unwrap();
         let listeners: Vec<_> =
             config.listeners.iter().map(|one| format!("{} {}", one.asker, one.url)).collect();
         assert_eq!(listeners, ["c.toml:2:23 tcp://127.0.0.1:1", "c.toml:7:19 tcp://[::1]:2"]);
         assert!(config.allow_anonymous);
         assert_eq!(config.workers, NonZeroU16::new(3));
-        assert_eq!(config.log_level, LogLevel::Debug);
+        assert_eq!(config.log.level, LogLevel::Debug);
         let store = StoreConfig {
             data_dir: "/var/lib/cairnmq".into(),
             durability: Mode::Interval,
@@ -488,7 +492,7 @@ mod tests {
             endpoint = { url = "https://auth.example/", timeout_ms = 100 }
             options = { cache_accepted_s = 60 }
         "#;
-        let config = Config::parse("c.toml", text).unwrap();
+        let (config, _) = Config::parse("c.toml", text, &[]).unwrap();
         let [web] = &*config.listeners else { panic!("{:?}", config.listeners) };
         assert_eq!(
             (web.name().as_str(), web.tls.certificates.len(), web.tls.minimum),

@@ -26,7 +26,8 @@ pub enum Blocked {
 }
 
 impl Blocked {
-    const fn key(&self) -> &'static str {
+    /// What it speaks of, as the file of blocks names it.
+    pub const fn key(&self) -> &'static str {
         match self {
             Self::ClientId(_) => "client_id",
             Self::User(_) => "user",
@@ -37,7 +38,8 @@ impl Blocked {
         }
     }
 
-    fn value(&self) -> String {
+    /// Whom it names.
+    pub fn value(&self) -> String {
         match self {
             Self::ClientId(text)
             | Self::User(text)

@@ -60,6 +60,17 @@ impl Doorway {
         }
     }
 
+    /// Goes by another configuration; who is in counts as before.
+    pub fn reconfigure(&mut self, config: DoorwayConfig, now: Time) {
+        if self.config.rate != config.rate {
+            self.all = Buckets::new(config.rate.clone(), now);
+        }
+        if self.config.rate_per_address != config.rate_per_address {
+            (self.recent, self.older) = Default::default();
+        }
+        self.config = config;
+    }
+
     /// Whether a connection may begin; it counts until [`Doorway::left`].
     ///
     /// # Errors
@@ -76,8 +87,8 @@ impl Doorway {
         if max.is_some_and(|max| open >= max) {
             return Err("the listener has as many connections as it may");
         }
-        let address = self.counted(address);
-        if let Some(address) = address {
+        let counted = self.counted(address);
+        if let Some(address) = counted {
             let open = self.by_address.get(&address).copied().unwrap_or_default();
             if self.config.max_per_address.is_some_and(|max| open >= max) {
                 return Err("the address has as many connections as it may");
@@ -89,10 +100,12 @@ impl Doorway {
         if !self.all.take(now, 1) {
             return Err("too many connect at once");
         }
-        if max.is_some() {
-            *self.by_listener.entry(listener.into()).or_default() += 1;
+        // Everybody counts, so that a limit that comes later is right from the start.
+        match self.by_listener.get_mut(listener) {
+            Some(count) => *count += 1,
+            None => drop(self.by_listener.insert(listener.into(), 1)),
         }
-        if let Some(address) = address.filter(|_| self.config.max_per_address.is_some()) {
+        if let Some(address) = address.map(network) {
             *self.by_address.entry(address).or_default() += 1;
         }
         Ok(())
@@ -103,7 +116,7 @@ impl Doorway {
         if let Some(count) = self.by_listener.get_mut(listener) {
             *count = count.saturating_sub(1);
         }
-        if let Some(address) = self.counted(address)
+        if let Some(address) = address.map(network)
             && let Some(count) = self.by_address.get_mut(&address)
         {
             *count = count.saturating_sub(1);

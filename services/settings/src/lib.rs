@@ -1,6 +1,8 @@
 //! From TOML to typed values, with every problem named by its place.
 
-use std::{cell::RefCell, fmt::Display, ops::Range};
+mod document;
+
+use std::{fmt::Display, ops::Range};
 
 use serde::de::DeserializeOwned;
 use toml::{
@@ -8,65 +10,16 @@ use toml::{
     de::{DeTable, DeValue, ValueDeserializer},
 };
 
+use document::Document;
+pub use document::{Entry, Kind, Override, read, read_with};
+
 /// Part of the file, in bytes.
 pub type Span = Range<usize>;
 
 /// A value that is one of a few words.
-pub trait Choice: Copy + 'static {
+pub trait Choice: Copy + PartialEq + 'static {
     /// The words, and what they mean.
     const CHOICES: &'static [(&'static str, Self)];
-}
-
-/// Lets `interpret` take what it knows from the text and reports whatever else is there.
-///
-/// # Errors
-/// Everything that is wrong, one line each, in the order of the file.
-pub fn read(
-    file: &str,
-    text: &str,
-    interpret: impl FnOnce(&mut Section<'_, '_>),
-) -> Result<(), Vec<String>> {
-    let document = Document { file, text, problems: RefCell::default() };
-    match DeTable::parse(text) {
-        Ok(table) => {
-            let mut section = Section::new(&document, String::new(), table.get_ref(), table.span());
-            interpret(&mut section);
-            section.finish();
-        }
-        Err(error) => {
-            let message = error.message().lines().collect::<Vec<_>>().join("; ");
-            document.problem(&error.span().unwrap_or_default(), message);
-        }
-    }
-    let mut problems = document.problems.take();
-    problems.sort_by_key(|(at, _)| *at);
-    match problems.is_empty() {
-        true => Ok(()),
-        false => Err(problems.into_iter().map(|(_, problem)| problem).collect()),
-    }
-}
-
-/// The whole file.
-struct Document<'t> {
-    file: &'t str,
-    text: &'t str,
-    /// Each with its position.
-    problems: RefCell<Vec<(usize, String)>>,
-}
-
-impl Document<'_> {
-    /// `file:line:column`, counted from 1, the column in characters.
-    fn place(&self, span: &Span) -> String {
-        let before = self.text.get(..span.start).unwrap_or(self.text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.chars().rev().take_while(|char| *char != '\n').count() + 1;
-        format!("{}:{line}:{column}", self.file)
-    }
-
-    fn problem(&self, span: &Span, problem: impl Display) {
-        let line = format!("{}: {problem}", self.place(span));
-        self.problems.borrow_mut().push((span.start, line));
-    }
 }
 
 /// One table of the file. Whatever is asked for is a known key; at the end, all others are
@@ -75,6 +28,8 @@ pub struct Section<'d, 't> {
     document: &'d Document<'t>,
     /// ` in [limits]`; empty for the top of the file.
     label: String,
+    /// `limits.`; what stands before a key to name it as a whole.
+    path: String,
     table: &'d DeTable<'t>,
     span: Span,
     known: Vec<&'static str>,
@@ -83,8 +38,19 @@ pub struct Section<'d, 't> {
 }
 
 impl<'d, 't> Section<'d, 't> {
-    fn new(document: &'d Document<'t>, label: String, table: &'d DeTable<'t>, span: Span) -> Self {
-        Self { document, label, table, span, known: Vec::new(), any_key: false }
+    fn new(
+        document: &'d Document<'t>,
+        [label, path]: [String; 2],
+        table: &'d DeTable<'t>,
+        span: Span,
+    ) -> Self {
+        Self { document, label, path, table, span, known: Vec::new(), any_key: false }
+    }
+
+    /// Notes a key that was asked for, and the value in force.
+    fn enter(&self, key: &str, kind: Kind, value: Option<String>) {
+        let place = self.table.get(key).map(|found| self.place(&found.span()));
+        self.document.enter(Entry { path: format!("{}{key}", self.path), kind, value, place });
     }
 
     /// `file:line:column`.
@@ -95,6 +61,12 @@ impl<'d, 't> Section<'d, 't> {
     /// Reports a problem.
     pub fn problem(&self, span: &Span, problem: impl Display) {
         self.document.problem(span, problem);
+    }
+
+    /// Reports a problem with the value of a key, or with the whole table if it is not there.
+    pub fn problem_at(&self, key: &str, problem: impl Display) {
+        let span = self.table.get(key).map_or_else(|| self.span.clone(), Spanned::span);
+        self.document.problem(&span, problem);
     }
 
     /// Whether the key is there.
@@ -109,10 +81,21 @@ impl<'d, 't> Section<'d, 't> {
             Some((other, span)) => self.wrong_type(key, "true or false", other, &span),
             None => {}
         }
+        self.enter(key, Kind::Boolean, Some(value.to_string()));
     }
 
     /// Puts a whole number of this range into `value`, if the key is there.
     pub fn number<N>(&mut self, key: &'static str, least: N, most: N, value: &mut N)
+    where
+        N: TryFrom<i128> + Into<i128> + Copy + Display,
+    {
+        self.read_number(key, least, most, value);
+        let range = least.into()..=most.into();
+        let in_force = range.contains(&(*value).into()).then(|| value.to_string());
+        self.enter(key, Kind::Number { least: *range.start(), most: *range.end() }, in_force);
+    }
+
+    fn read_number<N>(&mut self, key: &'static str, least: N, most: N, value: &mut N)
     where
         N: TryFrom<i128> + Into<i128> + Copy + Display,
     {
@@ -137,8 +120,24 @@ impl<'d, 't> Section<'d, 't> {
 
     /// A string, if the key is there.
     pub fn string(&mut self, key: &'static str) -> Option<(String, Span)> {
+        let found = self.read_string(key);
+        self.enter(key, Kind::Text, found.as_ref().map(|(found, _)| quoted(found)));
+        found
+    }
+
+    /// Puts a string into `value`, if the key is there; `value` is what holds if it is not.
+    pub fn string_into(&mut self, key: &'static str, value: &mut String) {
+        if let Some((found, _)) = self.read_string(key) {
+            *value = found;
+        }
+        self.enter(key, Kind::Text, Some(quoted(value)));
+    }
+
+    fn read_string(&mut self, key: &'static str) -> Option<(String, Span)> {
         match self.get(key)? {
             (DeValue::String(found), span) => Some((found.to_string(), span)),
+            // Outside of the file nobody writes quotes around what only looks like a number.
+            (_, span) if let Some(bare) = self.document.bare(&span) => Some((bare, span)),
             (other, span) => {
                 self.wrong_type(key, "a string", other, &span);
                 None
@@ -173,9 +172,15 @@ impl<'d, 't> Section<'d, 't> {
                     }
                 }
             }
+            // Outside of the file one word is a list of one.
+            Some((DeValue::String(found), span)) if self.document.bare(&span).is_some() => {
+                strings.push((found.to_string(), span));
+            }
             Some((other, span)) => self.wrong_type(key, WANTED, other, &span),
             None => {}
         }
+        let list: Vec<_> = strings.iter().map(|(found, _)| quoted(found)).collect();
+        self.enter(key, Kind::List, Some(format!("[{}]", list.join(", "))));
         strings
     }
 
@@ -185,8 +190,25 @@ impl<'d, 't> Section<'d, 't> {
     }
 
     /// Puts what one of these words means into `value`, if the key is there.
-    pub fn choice_of<C: Copy>(&mut self, key: &'static str, choices: &[(&str, C)], value: &mut C) {
-        let Some((found, span)) = self.string(key) else { return };
+    pub fn choice_of<C: Copy + PartialEq>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&'static str, C)],
+        value: &mut C,
+    ) {
+        self.read_choice(key, choices, value);
+        let names = choices.iter().map(|(name, _)| *name).collect();
+        let in_force = choices.iter().find(|(_, choice)| choice == value);
+        self.enter(key, Kind::Choice(names), in_force.map(|(name, _)| quoted(name)));
+    }
+
+    fn read_choice<C: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&'static str, C)],
+        value: &mut C,
+    ) {
+        let Some((found, span)) = self.read_string(key) else { return };
         if let Some((_, choice)) = choices.iter().find(|(name, _)| *name == found) {
             *value = *choice;
             return;
@@ -201,7 +223,8 @@ impl<'d, 't> Section<'d, 't> {
     pub fn table(&mut self, key: &'static str, interpret: impl FnOnce(&mut Section<'d, 't>)) {
         match self.get(key) {
             Some((DeValue::Table(table), span)) => {
-                let mut section = Section::new(self.document, format!(" in [{key}]"), table, span);
+                let names = [format!(" in [{key}]"), format!("{}{key}.", self.path)];
+                let mut section = Section::new(self.document, names, table, span);
                 interpret(&mut section);
                 section.finish();
             }
@@ -212,15 +235,31 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 
+    /// A table whose keys are read, and noted, even if it is not there.
+    pub fn table_or_defaults(
+        &mut self,
+        key: &'static str,
+        interpret: impl FnOnce(&mut Section<'_, '_>),
+    ) {
+        if self.has(key) {
+            return self.table(key, |section| interpret(section));
+        }
+        self.known.push(key);
+        let nothing = DeTable::new();
+        let names = [format!(" in [{key}]"), format!("{}{key}.", self.path)];
+        interpret(&mut Section::new(self.document, names, &nothing, 0..0));
+    }
+
     /// A list of tables, each in turn.
     pub fn tables(&mut self, key: &'static str, mut interpret: impl FnMut(&mut Section<'d, 't>)) {
         let wanted = format!("a list of tables ([[{key}]])");
         match self.get(key) {
             Some((DeValue::Array(array), _)) => {
-                for item in array.iter() {
+                for (index, item) in array.iter().enumerate() {
                     if let DeValue::Table(table) = item.get_ref() {
-                        let label = format!(" in [[{key}]]");
-                        let mut section = Section::new(self.document, label, table, item.span());
+                        let path = format!("{}{key}[{index}].", self.path);
+                        let names = [format!(" in [[{key}]]"), path];
+                        let mut section = Section::new(self.document, names, table, item.span());
                         interpret(&mut section);
                         section.finish();
                     } else {
@@ -247,6 +286,7 @@ impl<'d, 't> Section<'d, 't> {
         self.known.push(key);
         let value: Spanned<DeValue<'t>> = self.table.get(key)?.clone();
         let span = value.span();
+        self.enter(key, Kind::Table, Some(shown(value.get_ref())));
         match T::deserialize(ValueDeserializer::from(value)) {
             Ok(read) => Some(read),
             Err(error) => {
@@ -337,6 +377,34 @@ const fn type_name(value: &DeValue<'_>) -> &'static str {
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     }
+}
+
+/// A value in one line.
+fn shown(value: &DeValue<'_>) -> String {
+    let list = |items: Vec<String>| items.join(", ");
+    match value {
+        DeValue::String(text) => quoted(text),
+        DeValue::Integer(number) => number.as_str().to_owned(),
+        DeValue::Float(number) => number.as_str().to_owned(),
+        DeValue::Boolean(is) => is.to_string(),
+        DeValue::Datetime(date) => date.to_string(),
+        DeValue::Array(items) => {
+            let items = items.iter().map(|item| shown(item.get_ref()));
+            format!("[{}]", list(items.collect()))
+        }
+        DeValue::Table(table) => {
+            let items = table.iter().map(|(key, item)| {
+                let key: &str = key.get_ref();
+                format!("{key} = {}", shown(item.get_ref()))
+            });
+            format!("{{ {} }}", list(items.collect()))
+        }
+    }
+}
+
+/// A string as TOML has it.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
 }
 
 /// `; did you mean ...?` if a known word looks much like the one found.

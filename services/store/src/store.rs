@@ -90,6 +90,15 @@ pub enum News {
     Persisted(ShardId, CommitSeq),
     /// The next part of a backlog.
     Loaded(ShardId, Box<Loaded>),
+    /// Records were written together, and synced if that is what durability wants.
+    Written {
+        /// How many.
+        records: usize,
+        /// How long it took.
+        took: Duration,
+        /// Whether a sync is part of that.
+        synced: bool,
+    },
     /// There is no room for more messages, or there is room again.
     Full(bool),
     /// Something that was stored cannot be read, in words.
@@ -213,6 +222,7 @@ impl Opened {
             told: BTreeMap::new(),
             loads: Vec::new(),
             is_full: false,
+            gathered: 0,
             is_stuck: false,
             looked: None,
             unlooked_bytes: 0,
@@ -292,6 +302,8 @@ struct Writer {
     told: BTreeMap<ShardId, CommitSeq>,
     loads: Vec<(ShardId, Load)>,
     is_full: bool,
+    /// Records that were gathered and not written yet.
+    gathered: usize,
     /// What was gathered could not be written for want of room.
     is_stuck: bool,
     /// When the room on the disk was looked at.
@@ -354,6 +366,7 @@ impl Writer {
             match next {
                 None | Some(Mail::Stop) => return true,
                 Some(Mail::Records(shard, last, records)) => {
+                    self.gathered += records.len();
                     records.iter().for_each(|record| self.book.add(shard, record));
                     self.told.insert(shard, last);
                 }
@@ -390,8 +403,15 @@ impl Writer {
                 stopping || self.unsynced_since.is_some_and(|since| since.elapsed() >= interval)
             }
         };
+        let began = Instant::now();
         match self.book.write(sync) {
-            Ok(()) => self.is_stuck = false,
+            Ok(()) => {
+                self.is_stuck = false;
+                let (records, synced) = (std::mem::take(&mut self.gathered), sync);
+                if records > 0 {
+                    (self.sink)(News::Written { records, took: began.elapsed(), synced });
+                }
+            }
             Err(error) if error.is_full() => {
                 self.is_stuck = true;
                 self.set_full(true);

@@ -299,6 +299,7 @@ impl Shard {
         if self.sessions.get(id).is_some_and(|s| s.conn.is_none() && s.ends == Some(at))
             && !seeded!(KeepsSessions)
         {
+            self.drops.0.expired_sessions = self.drops.0.expired_sessions.saturating_add(1);
             self.end_session(cx, id);
         }
     }

@@ -17,6 +17,8 @@ const LINES_PER_SECOND: u32 = 20;
 pub(super) struct Drops {
     counts: DropCounts,
     by_client: BTreeMap<Box<str>, Client>,
+    /// Sessions that ended by their expiry.
+    pub(super) expired_sessions: u64,
     /// The second at hand, and the lines that were written in it.
     second: (u64, u32),
 }

@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 
 use super::{Shard, conn::Conn, session::Session, table::SessionId};
 use crate::{
-    ConnectionRow, DropCounts, DropRow, Page, RetainedRow, SessionRow, SubscriptionRow, Totals,
+    ConnectionRow, DropCounts, DropRow, Page, QueueRow, Queues, RetainedRow, SessionRow,
+    SubscriptionRow, Totals,
 };
 
 /// A look into a shard.
@@ -115,6 +116,43 @@ impl View<'_> {
             });
         });
         Page { rows, next }
+    }
+
+    /// What waits for some sessions, and where to go on; see [`View::session_page`].
+    pub fn queues(&self, from: u32, max: u32) -> (Queues, Option<u32>) {
+        let mut queues = Queues::default();
+        let next = self.walk(from, max, |_, session| {
+            let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+            let (queued, bytes) = (session.waiting(), session.waiting_bytes());
+            let qos0 = count(session.traffic.queue_qos0.len());
+            let shared = session.subscriptions.iter();
+            let shared = shared.filter(|(filter, _)| filter.starts_with("$share/")).count();
+            let connected = session.conn.is_some();
+            let one = Queues {
+                connected: u64::from(connected),
+                queued,
+                queued_bytes: bytes,
+                queued_qos0: qos0,
+                in_flight: count(session.traffic.exchanges.len()),
+                shared_subscriptions: count(shared),
+                longest: Vec::new(),
+            };
+            queues.add(one);
+            let queued = queued.saturating_add(qos0);
+            let client_id = &session.client_id;
+            queues.enter(queued, || QueueRow {
+                client_id: client_id.clone(),
+                queued,
+                bytes,
+                connected,
+            });
+        });
+        (queues, next)
+    }
+
+    /// Sessions that ended by their expiry since the start.
+    pub const fn expired_sessions(&self) -> u64 {
+        self.shard.drops.0.expired_sessions
     }
 
     fn walk(&self, from: u32, max: u32, mut each: impl FnMut(SessionId, &Session)) -> Option<u32> {
