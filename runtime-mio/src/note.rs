@@ -27,8 +27,8 @@ pub(crate) fn write(event: &Event, about: Option<&About<'_>>) {
     match event {
         Event::Connected { client_id, user, version, session_present, keep_alive_s, conn: _ } => {
             info!(
-                client = ?client_id,
-                user = ?user.as_deref().unwrap_or_default(),
+                client = &**client_id,
+                user = user.as_deref().unwrap_or_default(),
                 %peer,
                 listener,
                 version = version_name(*version),
@@ -52,18 +52,18 @@ pub(crate) fn write(event: &Event, about: Option<&About<'_>>) {
                 Action::Receive => "receive",
             };
             warn!(
-                client = ?client_id,
+                client = &**client_id,
                 %peer,
-                user = ?user.as_deref().unwrap_or_default(),
+                user = user.as_deref().unwrap_or_default(),
                 action,
-                ?topic,
+                topic = &**topic,
                 rule = rule.as_deref().unwrap_or("no rule allows it"),
                 untold,
                 "denied"
             );
         }
         Event::OverRate { conn: _, client_id, untold } => {
-            warn!(client = ?client_id, %peer, untold, "the client sends more than it may");
+            warn!(client = &**client_id, %peer, untold, "the client sends more than it may");
         }
         Event::Dropped { client_id, reason, count, queued } => {
             let why = match reason {
@@ -71,11 +71,11 @@ pub(crate) fn write(event: &Event, about: Option<&About<'_>>) {
                 DropReason::Aged => "messages have waited for too long and are dropped",
                 _ => "the session's queue is full; messages are dropped",
             };
-            warn!(client = ?client_id, reason = reason.name(), count, queued, "{why}");
+            warn!(client = &**client_id, reason = reason.name(), count, queued, "{why}");
         }
         Event::SharedBacklogLost { client_id, messages } => {
             warn!(
-                client = ?client_id,
+                client = &**client_id,
                 messages,
                 "the session ended; messages of its shared subscriptions that were on disk are dropped"
             );
@@ -92,8 +92,8 @@ fn write_end(what: &str, client_id: &str, user: &str, cause: Cause, about: Optio
     let text = CauseText(cause).to_string();
     match cause {
         Cause::Malformed(error) => warn!(
-            client = ?client_id,
-            ?user,
+            client = client_id,
+            user,
             %peer,
             listener,
             rule = error.rule(),
@@ -104,8 +104,8 @@ fn write_end(what: &str, client_id: &str, user: &str, cause: Cause, about: Optio
             "{what}"
         ),
         _ => info!(
-            client = ?client_id,
-            ?user,
+            client = client_id,
+            user,
             %peer,
             listener,
             cause = text,

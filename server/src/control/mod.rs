@@ -276,6 +276,20 @@ pub(crate) fn socket_of(config: &Config) -> Option<PathBuf> {
     }
 }
 
+/// A configuration of which only what says where the socket is counts.
+fn where_at_least(path: &Path) -> Option<Config> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let table: toml::Table = text.parse().ok()?;
+    let path_at =
+        |section: &str, key: &str| table.get(section)?.get(key)?.as_str().map(PathBuf::from);
+    let mut config = Config::default();
+    config.control.socket = path_at("control", "socket");
+    if let Some(path) = path_at("store", "data_dir") {
+        config.store.data_dir = path;
+    }
+    Some(config)
+}
+
 impl Place {
     /// The socket of the broker.
     fn socket(&self, given: Option<&Path>) -> Result<PathBuf, Vec<String>> {
@@ -287,7 +301,11 @@ impl Place {
             data_dir: self.data_dir.clone(),
             ..SettingsArguments::default()
         };
-        let (config, _) = Config::load(&settings)?;
+        let config = match Config::load(&settings) {
+            Ok((config, _)) => config,
+            // A configuration that is wrong elsewhere still says where the broker is that goes by an earlier one.
+            Err(problems) => self.config.as_deref().and_then(where_at_least).ok_or(problems)?,
+        };
         socket_of(&config).ok_or_else(|| {
             vec![
                 "the broker of this configuration has no control socket; set `socket` in [control]"

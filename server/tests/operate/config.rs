@@ -1,0 +1,148 @@
+//! `cairnmq config`, variables and flags.
+
+use std::{fs, process::Output};
+
+use serde_json::Value;
+
+use crate::support::{Broker, program, text};
+
+fn run(folder: &tempfile::TempDir, arguments: &[&str]) -> Output {
+    program(arguments).current_dir(folder.path()).output().unwrap()
+}
+
+fn folder(config: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("c.toml"), config).unwrap();
+    folder
+}
+
+/// `docs/configuration.md` is what the program prints: `cairnmq config docs > docs/configuration.md`.
+#[test]
+fn the_reference_is_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let printed = run(&folder, &["config", "docs"]);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+    let written = fs::read_to_string(path).unwrap();
+    assert!(
+        text(&printed.stdout) == written,
+        "docs/configuration.md is old; `cargo run -p cairnmq -- config docs > docs/configuration.md`"
+    );
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let folder = folder(
+        "workrs = 2\n[limits]\nretained_max = \"many\"\n[[listener]]\nurl = \"tls://127.0.0.1:0\"\n\
+         certificate = \"no.pem\"\nkey = \"no.key\"\n",
+    );
+    let output = run(&folder, &["config", "check", "c.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        text(&output.stderr),
+        "cairnmq: c.toml:1:1: unknown key `workrs`; did you mean `workers`?\n\
+         cairnmq: c.toml:3:16: `retained_max` must be a number, not a string\n"
+    );
+    fs::write(
+        folder.path().join("c.toml"),
+        "listen = [\"tcp://0.0.0.0:0\"]\n[[listener]]\nurl = \"tls://127.0.0.1:0\"\n\
+         certificate = \"no.pem\"\nkey = \"no.key\"\n[http]\ntoken_file = \"no.token\"\n",
+    )
+    .unwrap();
+    let output = run(&folder, &["config", "check", "c.toml"]);
+    let said = text(&output.stderr);
+    for wanted in ["c.toml:1:11: tcp://0.0.0.0:0 can be reached", "no.pem", "cannot read no.token"]
+    {
+        assert!(said.contains(wanted), "{wanted}\n{said}");
+    }
+    fs::write(folder.path().join("c.toml"), "workers = 2\n").unwrap();
+    let output = run(&folder, &["config", "check", "c.toml"]);
+    assert_eq!(text(&output.stdout), "c.toml: nothing is wrong\n");
+    assert!(output.status.success());
+}
+
+#[test]
+fn a_starting_file_is_a_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(run(&folder, &["config", "init", "new.toml"]).status.success());
+    assert!(run(&folder, &["config", "check", "new.toml"]).status.success());
+    let again = run(&folder, &["config", "init", "new.toml"]);
+    assert_eq!(again.status.code(), Some(2), "nothing is overwritten");
+    let written = fs::read_to_string(folder.path().join("new.toml")).unwrap();
+    assert!(written.contains("#packet_bytes_max = 1048576"), "{written}");
+}
+
+/// A flag counts more than a variable, and this more than the file; each value names where it comes from.
+#[test]
+fn values_tell_where_they_come_from() {
+    let folder = folder("workers = 1\n[limits]\nretained_max = 5\nreceive_maximum = 6\n");
+    let arguments =
+        ["config", "show", "--json", "--config", "c.toml", "--set", "limits.receive_maximum=8"];
+    let output = program(&arguments)
+        .current_dir(folder.path())
+        .env("CAIRNMQ__LIMITS__RECEIVE_MAXIMUM", "7")
+        .env("CAIRNMQ__LIMITS__RETAINED_MAX", "9")
+        .output()
+        .unwrap();
+    let rows: Vec<Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let part = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+            format!("{}={} from {}", part("key"), part("value"), part("from"))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "workers=1 from c.toml:1:11",
+            "limits.receive_maximum=8 from --set limits.receive_maximum",
+            "limits.retained_max=9 from CAIRNMQ__LIMITS__RETAINED_MAX",
+        ]
+    );
+}
+
+/// No secret that a table holds is shown.
+#[test]
+fn what_may_be_secret_is_not_shown() {
+    let folder = folder(
+        "[[access.provider]]\nkind = \"http\"\n\
+         endpoint = { url = \"https://x\", headers = { Authorization = \"Bearer s3cret\" } }\n",
+    );
+    for arguments in [
+        &["config", "show", "--config", "c.toml"][..],
+        &["config", "show", "--all", "--json", "--config", "c.toml"],
+    ] {
+        let output = run(&folder, arguments);
+        assert!(output.status.success());
+        assert!(!text(&output.stdout).contains("s3cret"));
+    }
+}
+
+#[test]
+fn variables_configure_a_broker_without_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut broker = Broker::start_in(folder, "", |command| {
+        command.env("CAIRNMQ__LISTEN", "tcp://127.0.0.1:0").env("CAIRNMQ__WORKERS", "2");
+    });
+    let status = broker.rows(&["status"]);
+    assert_eq!(status[0]["workers"], 2);
+    broker.client("a").ping();
+    broker.signal("-TERM");
+    assert!(broker.ended().success());
+}
+
+#[test]
+fn shells_and_manuals_are_served() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run(&folder, &["completions", shell]);
+        assert!(output.status.success());
+        assert!(text(&output.stdout).contains("end-session"), "{shell}");
+    }
+    assert!(run(&folder, &["man", "pages"]).status.success());
+    for page in ["cairnmq.1", "cairnmq-ctl.1", "cairnmq-ctl-trace.1", "cairnmq-config-check.1"] {
+        let page = fs::read_to_string(folder.path().join("pages").join(page)).unwrap();
+        assert!(page.contains(".TH"));
+    }
+}
