@@ -75,3 +75,8 @@ pub use shard::{
     SessionId, SessionRef, Shard, ShardMsg, Shared, Source, Subscription, Target, View, Violation,
     repartition, topic_mark,
 };
+
+/// The code of the guide is compiled, and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/embedding.md")]
+pub struct EmbeddingGuide;
