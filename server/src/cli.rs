@@ -7,6 +7,7 @@ use settings::Override;
 
 use crate::{
     acl_tool::AclCommand,
+    client::{PubArguments, SubArguments},
     config_tool::ConfigCommand,
     control::{CtlArguments, DrainArguments},
     listen::ListenUrl,
@@ -192,6 +193,10 @@ pub(crate) enum Command {
     /// Checks, shows, documents and makes configurations.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Publishes messages, to this broker or any other.
+    Pub(Box<PubArguments>),
+    /// Subscribes, and shows what comes, from this broker or any other.
+    Sub(Box<SubArguments>),
     /// Looks into a running broker on this machine, and tells it what to do.
     Ctl(CtlArguments),
     /// Sends the clients of the running broker elsewhere, and ends it.

@@ -3,6 +3,7 @@
 mod acl_tool;
 mod census;
 mod cli;
+mod client;
 mod config;
 mod config_tool;
 mod control;
@@ -67,15 +68,11 @@ enum Failure {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match &arguments.command {
-        None => run(arguments),
-        Some(command) => match use_tool(command) {
-            Ok(true) => Ok(()),
-            Ok(false) => return ExitCode::from(1),
-            Err(failure) => Err(failure),
-        },
+        None => run(arguments).map(|()| 0),
+        Some(_) => use_tool(arguments),
     };
     let (lines, status) = match result {
-        Ok(()) => return ExitCode::SUCCESS,
+        Ok(status) => return ExitCode::from(status),
         Err(Failure::Usage(lines)) => (lines, 2),
         Err(Failure::Failed(lines)) => (lines, 1),
         Err(Failure::System(line)) => (vec![line], 1),
@@ -88,22 +85,25 @@ fn main() -> ExitCode {
     ExitCode::from(status)
 }
 
-/// Does something else than to serve. Returns whether what was looked at is as it should be.
-fn use_tool(command: &Command) -> Result<bool, Failure> {
-    let done = |result: Result<(), Vec<String>>| result.map(|()| true).map_err(Failure::Failed);
+/// Does something else than to serve. Returns the status to end with.
+fn use_tool(arguments: Arguments) -> Result<u8, Failure> {
+    let done = |result: Result<(), Vec<String>>| result.map(|()| 0).map_err(Failure::Failed);
+    let written = |result: Result<(), String>| result.map(|()| 0).map_err(Failure::System);
+    // Whether what was looked at is as it should be.
+    let judged =
+        |result: Result<bool, String>| result.map(|is| u8::from(!is)).map_err(Failure::System);
+    let Some(command) = arguments.command else { return Ok(0) };
     match command {
-        Command::Config(command) => {
-            config_tool::run(command).map(|()| true).map_err(Failure::Usage)
-        }
-        Command::Ctl(arguments) => done(control::ctl(arguments)),
-        Command::Drain(arguments) => done(control::drain(arguments)),
-        Command::Store(command) => store_tool::run(command).map_err(Failure::System),
-        Command::Passwd(command) => passwd_tool::run(command).map_err(Failure::System),
-        Command::Acl(command) => acl_tool::run(command).map_err(Failure::System),
-        Command::Completions { shell } => {
-            paper::completions(*shell).map(|()| true).map_err(Failure::System)
-        }
-        Command::Man { folder } => paper::manual(folder).map(|()| true).map_err(Failure::System),
+        Command::Config(command) => config_tool::run(&command).map(|()| 0).map_err(Failure::Usage),
+        Command::Pub(arguments) => done(client::publish(*arguments)),
+        Command::Sub(arguments) => client::subscribe(&arguments).map_err(Failure::Failed),
+        Command::Ctl(arguments) => done(control::ctl(&arguments)),
+        Command::Drain(arguments) => done(control::drain(&arguments)),
+        Command::Store(command) => judged(store_tool::run(&command)),
+        Command::Passwd(command) => judged(passwd_tool::run(&command)),
+        Command::Acl(command) => judged(acl_tool::run(&command)),
+        Command::Completions { shell } => written(paper::completions(shell)),
+        Command::Man { folder } => written(paper::manual(&folder)),
     }
 }
 

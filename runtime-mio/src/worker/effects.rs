@@ -97,20 +97,19 @@ impl Worker {
         if let Some((message, qos)) = frame.published() {
             self.config.board.delivered(qos, message.payload().len(), 1);
             self.config.sampler.see(message, &self.config.board);
-            if let Some(connection) = self.connections.get_mut(conn) {
-                connection.publishes_out += 1;
-            }
+            return self.queue_frame(conn, frame, 1);
         }
-        self.queue_frame(conn, frame);
+        self.queue_frame(conn, frame, 0);
     }
 
+    /// `publishes` is 1 if it is a PUBLISH.
     #[inline]
-    fn queue_frame(&mut self, conn: ConnId, frame: Frame) {
+    fn queue_frame(&mut self, conn: ConnId, frame: Frame, publishes: u64) {
         if !self.traces.is_empty() {
             self.trace_frame(conn, &frame);
         }
         self.config.board.add(Counter::PacketsOut, 1);
-        self.queue_bytes(conn, |out, spare| out.push(frame, spare));
+        self.queue_bytes(conn, publishes, |out, spare| out.push(frame, spare));
     }
 
     /// Lays the packet out once and copies it to all, each with its Packet Identifier.
@@ -122,10 +121,7 @@ impl Worker {
         }
         if Outbox::shares(&frame) || !self.traces.is_empty() {
             for (conn, packet_id) in conns {
-                if let Some(connection) = self.connections.get_mut(conn) {
-                    connection.publishes_out += 1;
-                }
-                self.queue_frame(conn, frame.with_packet_id(packet_id));
+                self.queue_frame(conn, frame.with_packet_id(packet_id), 1);
             }
             return;
         }
@@ -139,21 +135,24 @@ impl Worker {
             {
                 place.copy_from_slice(&packet_id.get().to_be_bytes());
             }
-            if let Some(connection) = self.connections.get_mut(conn) {
-                connection.publishes_out += 1;
-            }
-            self.queue_bytes(conn, |out, spare| out.push_bytes(&bytes, spare));
+            self.queue_bytes(conn, 1, |out, spare| out.push_bytes(&bytes, spare));
         }
         bytes.clear();
         self.laid_out = bytes;
     }
 
     #[inline]
-    fn queue_bytes(&mut self, conn: ConnId, push: impl FnOnce(&mut Outbox, &mut Spare)) {
+    fn queue_bytes(
+        &mut self,
+        conn: ConnId,
+        publishes: u64,
+        push: impl FnOnce(&mut Outbox, &mut Spare),
+    ) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         if connection.state != State::Open || connection.broken {
             return;
         }
+        connection.publishes_out += publishes;
         let before = connection.out.len();
         push(&mut connection.out, &mut self.spare);
         let waiting = connection.out.len();

@@ -2,7 +2,7 @@
 
 use std::{io, mem};
 
-use codec::{Framer, Role};
+use codec::{Framer, Packet, Role};
 use mio::{Events, Token};
 use session_core::{ConnId, Input, Origin, Transport};
 use tracing::{info, warn};
@@ -99,7 +99,7 @@ impl Worker {
         }
         if let Some(conn) = self.watch(handover.connection) {
             self.open(conn);
-            let packet = codec::Packet::Connect(handover.connect);
+            let packet = Packet::Connect(handover.connect);
             if !self.traces.is_empty() {
                 self.trace_arrival(conn, &packet);
             }
@@ -327,6 +327,7 @@ impl Worker {
             }
             match connection.framer.decode(&mut input) {
                 Ok(Some(packet)) => {
+                    connection.publishes_in += u64::from(matches!(packet, Packet::Publish(_)));
                     self.count_packet(conn, &packet);
                     self.handle(Input::Packet { conn, packet });
                 }

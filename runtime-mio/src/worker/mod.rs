@@ -116,6 +116,8 @@ pub(crate) struct Worker {
     traces: Arc<[TraceFilter]>,
     /// The message that is followed on its way.
     followed: Option<codec::Message>,
+    /// Whether a message may be: one in a turn.
+    may_follow: bool,
 }
 
 impl Worker {
@@ -157,6 +159,7 @@ impl Worker {
             last_order: 0,
             traces: Arc::default(),
             followed: None,
+            may_follow: false,
             config,
         }
     }
@@ -171,6 +174,7 @@ impl Worker {
             self.wait(&mut events);
             self.now = self.clock.now();
             self.spent = 0;
+            self.may_follow = self.followed.is_none();
             self.accept_connections(&events);
             self.take_mail();
             self.take_events(&events);

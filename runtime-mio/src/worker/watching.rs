@@ -71,10 +71,8 @@ impl Worker {
         board.add(Counter::PacketsIn, 1);
         if let Packet::Publish(publish) = packet {
             board.published(publish.qos, publish.message.payload().len());
-            if let Some(connection) = self.connections.get_mut(conn) {
-                connection.publishes_in += 1;
-            }
-            if self.followed.is_none() {
+            if self.may_follow {
+                self.may_follow = false;
                 self.followed = self.config.sampler.follow(&publish.message);
             }
         }

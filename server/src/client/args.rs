@@ -1,0 +1,419 @@
+//! What `cairnmq pub` and `cairnmq sub` are asked.
+
+use std::{fs, path::PathBuf};
+
+use bytes::Bytes;
+use clap::{Args, ValueEnum};
+use codec::{Connect, Message, Properties, Property, ProtocolVersion, QoS, Will};
+
+/// Where the broker is, and who connects.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ConnectionArguments {
+    /// mqtt://HOST:PORT, mqtts:// (TLS), ws://HOST:PORT/PATH, wss://, or unix:///PATH.
+    #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883", env = "CAIRNMQ_URL")]
+    pub(crate) url: String,
+    /// The version of MQTT.
+    #[arg(long, value_enum, default_value = "5")]
+    pub(crate) protocol: Version,
+    /// Client Identifier; the broker gives one if it is empty (before 5.0 it is made up here).
+    #[arg(short = 'i', long, value_name = "ID", default_value = "")]
+    pub(crate) client_id: String,
+    /// User Name.
+    #[arg(short, long, value_name = "NAME", env = "CAIRNMQ_USERNAME")]
+    pub(crate) username: Option<String>,
+    /// Password; others can see it in the list of processes, but not one of a file or of the environment.
+    #[arg(short = 'P', long, env = "CAIRNMQ_PASSWORD", hide_env_values = true)]
+    password: Option<String>,
+    /// A file with the password.
+    #[arg(long, value_name = "FILE", conflicts_with = "password")]
+    password_file: Option<PathBuf>,
+    /// Keep Alive, seconds.
+    #[arg(short = 'k', long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) keep_alive: u16,
+    /// Go on with an earlier session of this client instead of a new one (Clean Start off).
+    #[arg(short = 'c', long)]
+    pub(crate) keep_session: bool,
+    /// For how long the broker keeps the session afterwards, seconds (5.0); with --keep-session for ever if nothing
+    /// is said.
+    #[arg(long, value_name = "SECONDS")]
+    session_expiry: Option<u32>,
+    /// Messages of QoS 1 and 2 that the broker may send before the first is acknowledged (5.0).
+    #[arg(long, value_name = "N")]
+    receive_maximum: Option<u16>,
+    /// The largest packet that is taken, bytes (5.0).
+    #[arg(long, value_name = "BYTES")]
+    packet_max: Option<u32>,
+    /// Topic Aliases that the broker may use (5.0).
+    #[arg(long, value_name = "N")]
+    topic_alias_max: Option<u16>,
+    /// Ask for Response Information (5.0).
+    #[arg(long)]
+    request_response_information: bool,
+    /// Ask for no reasons in words (5.0).
+    #[arg(long)]
+    no_problem_information: bool,
+    /// A User Property of CONNECT (5.0); may be given more than once.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    connect_property: Vec<(String, String)>,
+    #[command(flatten)]
+    will: WillArguments,
+    /// Authorities that the broker's certificate is checked by, PEM; those that browsers trust if it is not given.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cafile: Option<PathBuf>,
+    /// The client's certificate chain, PEM.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// The key of the client's certificate, PEM.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+    /// How long to wait for the connection and its CONNACK, seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) timeout: u64,
+}
+
+/// The Will.
+#[derive(Args, Clone, Debug)]
+struct WillArguments {
+    /// Topic of the Will, which the broker publishes if the connection ends without a word.
+    #[arg(long, value_name = "TOPIC")]
+    will_topic: Option<String>,
+    /// Its payload.
+    #[arg(long, value_name = "TEXT", default_value = "", requires = "will_topic")]
+    will_payload: String,
+    /// Its QoS.
+    #[arg(long, value_name = "QOS", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2), requires = "will_topic")]
+    will_qos: u8,
+    /// It is retained.
+    #[arg(long, requires = "will_topic")]
+    will_retain: bool,
+    /// How long the broker waits before it publishes it, seconds (5.0).
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, requires = "will_topic")]
+    will_delay: u32,
+    /// Message Expiry Interval of the Will, seconds (5.0).
+    #[arg(long, value_name = "SECONDS", requires = "will_topic")]
+    will_expiry: Option<u32>,
+    /// Content Type of the Will (5.0).
+    #[arg(long, value_name = "TYPE", requires = "will_topic")]
+    will_content_type: Option<String>,
+    /// Response Topic of the Will (5.0).
+    #[arg(long, value_name = "TOPIC", requires = "will_topic")]
+    will_response_topic: Option<String>,
+    /// Correlation Data of the Will (5.0).
+    #[arg(long, value_name = "TEXT", requires = "will_topic")]
+    will_correlation_data: Option<String>,
+    /// Payload Format Indicator of the Will (5.0).
+    #[arg(long, value_enum, requires = "will_topic")]
+    will_format: Option<Format>,
+    /// A User Property of the Will (5.0); may be given more than once.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair, requires = "will_topic")]
+    will_property: Vec<(String, String)>,
+}
+
+/// What `cairnmq pub` is asked.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  cairnmq pub -t home/light -m on
+  cairnmq pub -t sensor/1 -f reading.bin -q 1 --retain
+  tail -f log | cairnmq pub -t logs --lines --url mqtts://broker:8883 --cafile ca.pem")]
+#[group(id = "payload", required = true, multiple = false, args = ["message", "file", "lines", "null"])]
+pub(crate) struct PubArguments {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+    /// Topic Name.
+    #[arg(short, long)]
+    topic: String,
+    /// The payload.
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+    /// The payload is what this file holds; - is the standard input.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Each line of the standard input is a message.
+    #[arg(short, long)]
+    pub(crate) lines: bool,
+    /// The payload is empty; with --retain, the retained message of the topic goes.
+    #[arg(short, long)]
+    pub(crate) null: bool,
+    /// Quality of Service.
+    #[arg(short, long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
+    qos: u8,
+    /// The message is retained.
+    #[arg(short, long)]
+    pub(crate) retain: bool,
+    /// Publish it so many times.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) repeat: u64,
+    /// Between two of them, milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub(crate) delay: u64,
+    /// Message Expiry Interval, seconds (5.0).
+    #[arg(long, value_name = "SECONDS")]
+    message_expiry: Option<u32>,
+    /// Content Type (5.0).
+    #[arg(long, value_name = "TYPE")]
+    content_type: Option<String>,
+    /// Response Topic (5.0).
+    #[arg(long, value_name = "TOPIC")]
+    response_topic: Option<String>,
+    /// Correlation Data (5.0).
+    #[arg(long, value_name = "TEXT")]
+    correlation_data: Option<String>,
+    /// Payload Format Indicator (5.0).
+    #[arg(long, value_enum)]
+    payload_format: Option<Format>,
+    /// Topic Alias (5.0): the topic is sent with the first message only.
+    #[arg(long, value_name = "N")]
+    pub(crate) topic_alias: Option<u16>,
+    /// A User Property (5.0); may be given more than once.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    property: Vec<(String, String)>,
+    /// Say what the broker answers.
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+/// What `cairnmq sub` is asked.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  cairnmq sub -t 'home/#' -v
+  cairnmq sub -t '$share/workers/jobs' -q 1 --json
+  cairnmq sub -t answers/me -C 1 -W 5
+
+In --format, %t is the topic, %p the payload, %x the payload in hexadecimal, %l its length, %q the QoS, %r RETAIN, %d
+DUP, %U the time in seconds, %E the expiry that is left, %C the Content Type, %R the Response Topic, %D the Correlation
+Data, %S the Subscription Identifiers, %P the User Properties, %% a percent sign; \\n, \\t and \\0 are what they are
+elsewhere.
+Exit status: 0 after the last message, 1 if something is wrong, 27 if --wait is over.")]
+pub(crate) struct SubArguments {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+    /// A Topic Filter; may be given more than once.
+    #[arg(short, long = "topic", value_name = "FILTER", required = true)]
+    pub(crate) topics: Vec<String>,
+    /// Topic Filters whose messages are not shown; may be given more than once.
+    #[arg(short = 'T', long = "filter-out", value_name = "FILTER")]
+    pub(crate) filter_out: Vec<String>,
+    /// Topic Filters to unsubscribe from at first; with --keep-session.
+    #[arg(short = 'U', long = "unsubscribe", value_name = "FILTER")]
+    pub(crate) unsubscribe: Vec<String>,
+    /// Quality of Service.
+    #[arg(short, long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
+    qos: u8,
+    /// Nothing that this client publishes itself (5.0).
+    #[arg(long)]
+    pub(crate) no_local: bool,
+    /// RETAIN as it was published (5.0).
+    #[arg(long)]
+    pub(crate) retain_as_published: bool,
+    /// Retained messages: 0 always, 1 if the subscription is new, 2 never (5.0).
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub(crate) retain_handling: u8,
+    /// Subscription Identifier (5.0).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=268_435_455))]
+    pub(crate) subscription_id: Option<u32>,
+    /// Show no retained message of the time before.
+    #[arg(short = 'R', long)]
+    pub(crate) no_retained: bool,
+    /// Show the topic before the payload.
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// Show messages in this form; see below.
+    #[arg(short = 'F', long, conflicts_with_all = ["verbose", "json"])]
+    pub(crate) format: Option<String>,
+    /// An object of JSON for each message.
+    #[arg(long, conflicts_with = "verbose")]
+    pub(crate) json: bool,
+    /// End after so many messages.
+    #[arg(short = 'C', long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// End after so long, seconds, with status 27.
+    #[arg(short = 'W', long, value_name = "SECONDS")]
+    pub(crate) wait: Option<u64>,
+    /// End when the broker has acknowledged the subscriptions.
+    #[arg(short = 'E', long)]
+    pub(crate) exit_after_suback: bool,
+}
+
+/// A version of MQTT.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Version {
+    /// 3.1.
+    #[value(name = "3.1")]
+    V31,
+    /// 3.1.1.
+    #[value(name = "3.1.1")]
+    V311,
+    /// 5.0.
+    #[value(name = "5", alias = "5.0")]
+    V5,
+}
+
+/// Payload Format Indicator.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// Any bytes.
+    Bytes,
+    /// UTF-8.
+    Utf8,
+}
+
+impl Version {
+    pub(crate) const fn codec(self) -> ProtocolVersion {
+        match self {
+            Self::V31 => ProtocolVersion::V31,
+            Self::V311 => ProtocolVersion::V311,
+            Self::V5 => ProtocolVersion::V5,
+        }
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn qos(level: u8) -> QoS {
+    QoS::from_bits(level).unwrap_or_default()
+}
+
+fn user_properties(all: &[(String, String)]) -> impl Iterator<Item = Property> {
+    all.iter().map(|(name, value)| Property::UserProperty((**name).into(), (**value).into()))
+}
+
+impl ConnectionArguments {
+    /// The CONNECT packet.
+    ///
+    /// # Errors
+    /// The password cannot be read, or the Will is none.
+    pub(crate) fn connect(&self, clean_start: bool) -> Result<Connect, String> {
+        let version = self.protocol.codec();
+        let expiry = self.session_expiry.or(self.keep_session.then_some(u32::MAX));
+        let optional = [
+            expiry.map(Property::SessionExpiryInterval),
+            self.receive_maximum.map(Property::ReceiveMaximum),
+            self.packet_max.map(Property::MaximumPacketSize),
+            self.topic_alias_max.map(Property::TopicAliasMaximum),
+            self.request_response_information.then_some(Property::RequestResponseInformation(true)),
+            self.no_problem_information.then_some(Property::RequestProblemInformation(false)),
+        ];
+        let properties = optional.into_iter().flatten();
+        let properties = properties.chain(user_properties(&self.connect_property)).collect();
+        let client_id = match version {
+            ProtocolVersion::V31 if self.client_id.is_empty() => {
+                format!("cairnmq-{}", std::process::id())
+            }
+            _ => self.client_id.clone(),
+        };
+        Ok(Connect {
+            version,
+            bridge: false,
+            clean_start,
+            keep_alive_s: self.keep_alive,
+            client_id: client_id.into(),
+            will: self.will.will()?.map(Box::new),
+            user_name: self.username.as_deref().map(Into::into),
+            password: self.password()?,
+            properties,
+        })
+    }
+
+    fn password(&self) -> Result<Option<Bytes>, String> {
+        let Some(path) = &self.password_file else {
+            return Ok(self.password.as_ref().map(|text| text.as_bytes().to_vec().into()));
+        };
+        let read =
+            fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
+        Ok(Some(read?.trim_ascii_end().to_vec().into()))
+    }
+}
+
+impl WillArguments {
+    fn will(&self) -> Result<Option<Will>, String> {
+        let Some(topic) = &self.will_topic else { return Ok(None) };
+        let optional = [
+            self.will_format.map(|format| Property::PayloadFormatIndicator(format as u8)),
+            self.will_expiry.map(Property::MessageExpiryInterval),
+            self.will_content_type.as_deref().map(|text| Property::ContentType(text.into())),
+            self.will_response_topic.as_deref().map(|text| Property::ResponseTopic(text.into())),
+            self.will_correlation_data
+                .as_ref()
+                .map(|text| Property::CorrelationData(text.as_bytes().to_vec().into())),
+        ];
+        let properties = optional.into_iter().flatten();
+        let properties: Properties =
+            properties.chain(user_properties(&self.will_property)).collect();
+        let message = Message::new(topic, &properties, self.will_payload.as_bytes())
+            .map_err(|error| format!("this Will cannot be sent: {error}"))?;
+        let (qos, retain, delay_s) = (qos(self.will_qos), self.will_retain, self.will_delay);
+        Ok(Some(Will { qos, retain, delay_s, message }))
+    }
+}
+
+/// What all messages of a run have in common.
+pub(crate) struct Template {
+    pub(crate) topic: String,
+    pub(crate) properties: Properties,
+    pub(crate) retain: bool,
+    pub(crate) topic_alias: Option<u16>,
+}
+
+impl PubArguments {
+    pub(crate) fn qos(&self) -> QoS {
+        qos(self.qos)
+    }
+
+    /// What all messages have in common.
+    ///
+    /// # Errors
+    /// The topic is none.
+    pub(crate) fn template(&self) -> Result<Template, String> {
+        if !codec::topic::is_valid_name(&self.topic) {
+            return Err(format!(
+                "{:?} is no Topic Name: it may not be empty, nor hold + or #",
+                self.topic
+            ));
+        }
+        let optional = [
+            self.payload_format.map(|format| Property::PayloadFormatIndicator(format as u8)),
+            self.message_expiry.map(Property::MessageExpiryInterval),
+            self.content_type.as_deref().map(|text| Property::ContentType(text.into())),
+            self.response_topic.as_deref().map(|text| Property::ResponseTopic(text.into())),
+            self.correlation_data
+                .as_ref()
+                .map(|text| Property::CorrelationData(text.as_bytes().to_vec().into())),
+        ];
+        let properties = optional.into_iter().flatten();
+        let properties = properties.chain(user_properties(&self.property)).collect();
+        let (topic, retain) = (self.topic.clone(), self.retain);
+        Ok(Template { topic, properties, retain, topic_alias: self.topic_alias })
+    }
+}
+
+impl SubArguments {
+    pub(crate) fn qos(&self) -> QoS {
+        qos(self.qos)
+    }
+
+    /// What is wrong before anybody is asked.
+    ///
+    /// # Errors
+    /// A Topic Filter is none.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let all = self.topics.iter().chain(&self.filter_out).chain(&self.unsubscribe);
+        for filter in all {
+            let plain = match codec::topic::split_shared(filter) {
+                Some(Ok((_, plain))) => plain,
+                Some(Err(())) => "",
+                None => filter,
+            };
+            if !codec::topic::is_valid_filter(plain) {
+                return Err(format!(
+                    "{filter:?} is no Topic Filter: + stands for one whole level, # for all that follow"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
