@@ -12,6 +12,7 @@ use settings::{Entry, Kind};
 use crate::{
     cli::SettingsArguments,
     config::{self, Config},
+    import::ImportCommand,
     serving,
 };
 
@@ -44,16 +45,20 @@ pub(crate) enum ConfigCommand {
         /// Into this file, which must not be there; standard output if it is not given.
         file: Option<PathBuf>,
     },
+    /// Translates the configuration of another broker.
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Writes the reference of all keys, in Markdown.
     Docs,
 }
 
-/// Carries a command out. Returns whether nothing is wrong.
+/// Carries out all but an import, which has a status of its own.
 ///
 /// # Errors
 /// What is wrong, one line each.
 pub(crate) fn run(command: &ConfigCommand) -> Result<(), Vec<String>> {
     match command {
+        ConfigCommand::Import(_) => Ok(()),
         ConfigCommand::Check { file, settings } => {
             let mut settings = settings.clone();
             if file.is_some() {

@@ -10,6 +10,7 @@ mod control;
 mod durable;
 mod guarded;
 mod http;
+mod import;
 mod listen;
 mod log;
 mod metrics;
@@ -46,6 +47,7 @@ use tracing::{error, info, warn};
 
 use cli::{Arguments, Command};
 use config::Config;
+use config_tool::ConfigCommand;
 use guarded::{Doorman, Guarded};
 use http::Http;
 use log::Log;
@@ -94,6 +96,9 @@ fn use_tool(arguments: Arguments) -> Result<u8, Failure> {
         |result: Result<bool, String>| result.map(|is| u8::from(!is)).map_err(Failure::System);
     let Some(command) = arguments.command else { return Ok(0) };
     match command {
+        Command::Config(ConfigCommand::Import(command)) => {
+            import::run(&command).map_err(Failure::Failed)
+        }
         Command::Config(command) => config_tool::run(&command).map(|()| 0).map_err(Failure::Usage),
         Command::Pub(arguments) => done(client::publish(*arguments)),
         Command::Sub(arguments) => client::subscribe(&arguments).map_err(Failure::Failed),

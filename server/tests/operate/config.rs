@@ -146,3 +146,39 @@ fn shells_and_manuals_are_served() {
         assert!(page.contains(".TH"));
     }
 }
+
+/// What mosquitto had is had here, passwords too; what could not be translated is said, and in the status.
+#[test]
+fn a_configuration_of_mosquitto_is_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    // As `mosquitto_passwd -c -b pw alice secret` writes it.
+    write(
+        "pw",
+        "alice:$7$101$MTIzNDU2Nzg5MDEy$UdHVnBp6wtbwmyKyzlHUaFMSwvLZm1C1tqAZ4oWOzLy2JjRMuDk7ZRw5gbGSvGvvz8m6nAm0QuvQPtBmvXvLYg==\n",
+    );
+    write("acl", "user alice\ntopic readwrite a/#\n");
+    write(
+        "mosquitto.conf",
+        "listener 0 /nowhere/never.sock\nallow_anonymous false\npassword_file pw\nacl_file acl\nmax_queued_messages 7\n",
+    );
+    let output =
+        run(&folder, &["config", "import", "mosquitto", "mosquitto.conf", "--output", "new.toml"]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    assert!(run(&folder, &["config", "check", "new.toml"]).status.success());
+    let again =
+        run(&folder, &["config", "import", "mosquitto", "mosquitto.conf", "--output", "new.toml"]);
+    assert_eq!(again.status.code(), Some(1), "nothing is overwritten");
+    let shown = run(&folder, &["config", "show", "--config", "new.toml"]);
+    assert!(
+        text(&shown.stdout).contains("limits.session_queue_max = 7"),
+        "{}",
+        text(&shown.stdout)
+    );
+
+    write("lossy.conf", "listener 1883 127.0.0.1\nallow_anonymous true\nmount_point a/\n");
+    let output = run(&folder, &["config", "import", "mosquitto", "lossy.conf"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).starts_with("lossy.conf:3: NOT TRANSLATED: mount_point: "));
+    assert!(text(&output.stdout).contains("url = \"tcp://127.0.0.1:1883\""));
+}
