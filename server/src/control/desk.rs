@@ -69,6 +69,10 @@ fn words(said: impl Into<String>) -> Outcome {
 fn at_once(serving: &Arc<Serving>, request: Request) -> Outcome {
     match request {
         Request::Status => rows_only(vec![status(serving)]),
+        Request::Health => match serving.ready() {
+            Ok(()) => words("ready"),
+            Err(why) => Err(one(why)),
+        },
         Request::Client { client_id } => client(serving, client_id),
         Request::Kick { client_id } => {
             let reason = ReasonCode::AdministrativeAction;

@@ -78,6 +78,8 @@ struct Place {
 pub(crate) enum Request {
     /// What the broker is and has, in a few lines.
     Status,
+    /// Whether clients are served, and messages taken; status 1 if not, and why.
+    Health,
     /// Connected clients.
     Clients {
         #[command(flatten)]

@@ -42,6 +42,7 @@ fn rows_tell_who_is_there_and_what_they_have() {
     let status = &broker.rows(&["status"])[0];
     let numbers = ["connections", "sessions", "subscriptions", "retained", "workers"];
     assert_eq!(numbers.map(|name| status[name].as_u64().unwrap()), [4, 5, 2, 1, 2]);
+    assert_eq!(broker.said(&["health"]), "ready\n");
     let table = broker.said(&["clients"]);
     assert!(table.starts_with("CLIENT    USER  ADDRESS"), "{table}");
     assert_eq!(table.lines().count(), 5);

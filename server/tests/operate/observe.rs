@@ -127,6 +127,7 @@ fn a_full_disk_is_not_ready_but_alive() {
     });
     assert!(get(http, "/health/ready", "").ends_with("the disk has no room\n"));
     assert!(get(http, "/health/live", "").starts_with("HTTP/1.1 200 "));
+    assert_eq!(broker.failure(&["health"]), "cairnmq: the disk has no room\n");
 }
 
 /// Readers that read nothing, and requests that never end, hold up nobody but themselves.
