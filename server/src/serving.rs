@@ -258,11 +258,11 @@ pub(crate) fn check(config: &Config) -> Result<(), Vec<String>> {
 
 /// What differs between two configurations, one line each.
 fn difference(before: &[Entry], after: &[Entry]) -> Vec<String> {
-    fn by_path(entries: &[Entry]) -> BTreeMap<&str, (&Option<String>, &Kind)> {
-        entries.iter().map(|entry| (entry.path.as_str(), (&entry.value, &entry.kind))).collect()
+    fn by_path(entries: &[Entry]) -> BTreeMap<&str, &Entry> {
+        entries.iter().map(|entry| (entry.path.as_str(), entry)).collect()
     }
     let (before, after) = (by_path(before), by_path(after));
-    let shown = |value: Option<&(&Option<String>, &Kind)>| match value {
+    let shown = |entry: Option<&&Entry>| match entry.map(|entry| (&entry.value, &entry.kind)) {
         Some((Some(_), Kind::Table)) => "{ … }".to_owned(),
         Some((Some(value), _)) => value.clone(),
         _ => "nothing".to_owned(),
@@ -273,7 +273,12 @@ fn difference(before: &[Entry], after: &[Entry]) -> Vec<String> {
     let mut lines = Vec::new();
     for path in paths {
         let (old, new) = (before.get(path), after.get(path));
-        if old.and_then(|old| old.0.as_ref()) == new.and_then(|new| new.0.as_ref()) {
+        if old.and_then(|old| old.value.as_ref()) == new.and_then(|new| new.value.as_ref()) {
+            continue;
+        }
+        // A table that comes or goes has keys that nobody wrote.
+        let is_unwritten = |entry: Option<&&Entry>| entry.is_none_or(|entry| entry.place.is_none());
+        if old.is_none() != new.is_none() && is_unwritten(old) && is_unwritten(new) {
             continue;
         }
         let restart = NEED_A_RESTART
@@ -342,5 +347,10 @@ mod tests {
             ]
         );
         assert_eq!(difference(&after, &after), [""; 0]);
+        let listener = entries("[[listener]]\nurl = \"tcp://[::1]:1\"\n");
+        assert_eq!(
+            difference(&entries(""), &listener),
+            ["listener[0].url: nothing -> \"tcp://[::1]:1\""]
+        );
     }
 }
