@@ -205,3 +205,35 @@ fn a_drain_sends_clients_elsewhere_and_ends_the_broker() {
     assert_eq!(drained(true, &[]), elsewhere("elsewhere:1883"));
     assert_eq!(drained(true, &["--server-reference", "third:1"]), elsewhere("third:1"));
 }
+
+/// A copy of the data directory of a broker that has stopped is a back-up: it can be checked, and served.
+#[test]
+fn a_back_up_is_a_copy() {
+    let mut broker = Broker::start(PLAIN);
+    let mut client = broker.client("a");
+    client.subscribe("t", QoS::AtLeastOnce);
+    client.publish("r", b"kept", true);
+    drop(client);
+    broker.said(&["stop"]);
+    assert!(broker.ended().success());
+    let folder = tempfile::tempdir().unwrap();
+    copy(&broker.path("cairnmq-data"), &folder.path().join("cairnmq-data"));
+    let copied = folder.path().join("cairnmq-data");
+    let check = program(&["store", "check", copied.to_str().unwrap()]).output().unwrap();
+    assert!(text(&check.stdout).ends_with("nothing is damaged\n"), "{}", text(&check.stdout));
+    let restored = Broker::start_in(folder, PLAIN, |_| ());
+    assert_eq!(restored.rows(&["sessions"])[0]["subscriptions"], 1);
+    assert_eq!(restored.rows(&["retained"])[0]["topic"], "r");
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
