@@ -2,15 +2,10 @@
 //! can be asked, with the traces of the simulator.
 #![allow(clippy::print_stderr, reason = "it says which scenarios failed")]
 
-use std::{path::Path, sync::mpsc, thread, time::Duration};
+mod common;
 
-use conformance::{
-    live::Patience,
-    requirements::Requirements,
-    run::{self, Options},
-    sim::{Run, sweep},
-    suite::{self, Selection},
-};
+use std::{sync::mpsc, thread};
+
 use tokio::net::TcpListener;
 
 #[path = "../../session-core/examples/tokio.rs"]
@@ -29,27 +24,5 @@ fn the_example_with_tokio_gives_the_traces_of_the_simulated_broker() {
             example::serve(listener).await
         })
     });
-    let spec_tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec-tests");
-    let files = suite::load(&[spec_tests]).expect("the scenarios are readable");
-    let options = Options {
-        patience: Patience { answer: Duration::from_secs(20), quiet: Duration::from_millis(100) },
-        jobs: 64,
-        ..Options::new(receiver.recv().expect("it listens"))
-    };
-    let chosen = Selection::default().choose(&files, &Requirements::embedded());
-    let run = run::run(&chosen, &options, |_| {}).expect("it is reachable");
-    assert_eq!(run.stopped, None);
-    let mut failed = 0;
-    for played in &run.played {
-        let Some(live) = &played.outcome else { continue };
-        let simulated = sweep(&played.file.scenario, played.version, &[Run { shards: 1, seed: 0 }]);
-        if *live != simulated {
-            failed += 1;
-            let (path, version) = (played.file.path.display(), suite::version_name(played.version));
-            let failure = live.failure.as_ref().map(ToString::to_string).unwrap_or_default();
-            eprintln!("{path} ({version})\n  {failure}\n-- live\n{}", live.trace);
-            eprintln!("-- simulated\n{}", simulated.trace);
-        }
-    }
-    assert_eq!(failed, 0, "of {} scenarios and versions", run.played.len());
+    common::assert_traces_of_the_simulator(receiver.recv().expect("it listens"));
 }

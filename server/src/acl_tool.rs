@@ -12,8 +12,7 @@ use codec::QoS;
 use session_core::{Action, Subject};
 
 use crate::{
-    cli::SettingsArguments,
-    config::{Config, RulesConfig},
+    config::{Config, RulesConfig, SettingsArguments},
     guarded,
 };
 

@@ -10,8 +10,7 @@ use serde_json::json;
 use settings::{Entry, Kind};
 
 use crate::{
-    cli::SettingsArguments,
-    config::{self, Config},
+    config::{self, Config, SettingsArguments},
     import::ImportCommand,
     serving,
 };

@@ -16,8 +16,7 @@ use store::{Durability, Log, News, Options, Repair, Store};
 use tracing::{error, info, warn};
 
 use crate::{
-    cli,
-    config::{DurabilityMode, StoreConfig},
+    config::{self, DurabilityMode, StoreConfig},
     log,
 };
 
@@ -102,8 +101,8 @@ pub(crate) fn open(
     let options = Options {
         durability,
         repair: match config.repair {
-            cli::Repair::Quarantine => Repair::Quarantine,
-            cli::Repair::Refuse => Repair::Refuse,
+            config::Repair::Quarantine => Repair::Quarantine,
+            config::Repair::Refuse => Repair::Refuse,
         },
         reserve_bytes: config.reserve_bytes,
         faults: config.faults,

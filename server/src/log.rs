@@ -22,10 +22,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::{
-    cli::LogLevel,
-    config::{LogConfig, LogFormat, LogTarget},
-};
+use crate::config::{LogConfig, LogFormat, LogLevel, LogTarget};
 
 /// Lines that wait for whoever takes them; more are lost.
 const LINES_MAX: usize = 65_536;

@@ -1,6 +1,7 @@
 //! The broker as a program: command line, configuration, start-up and stop.
 
 mod acl_tool;
+mod address;
 mod census;
 mod cli;
 mod client;
@@ -251,7 +252,7 @@ fn shards(config: &Config, map: ShardMap, durable: bool) -> Vec<ShardConfig> {
 /// again as one that stays, and the kernel's share of the work wants processors too.
 fn default_workers() -> u16 {
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    u16::try_from(processors.div_ceil(2)).unwrap_or(cli::WORKERS_MAX)
+    u16::try_from(processors.div_ceil(2)).unwrap_or(config::WORKERS_MAX)
 }
 
 /// Every connection needs an open file, and most systems start programs with a low limit that

@@ -17,8 +17,7 @@ use tracing::{error, info};
 
 use crate::{
     census::Census,
-    cli::SettingsArguments,
-    config::Config,
+    config::{Config, SettingsArguments},
     durable::Storage,
     guarded::{self, Doorman, Guarded},
     http::Http,

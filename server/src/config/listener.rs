@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use runtime_mio::WebSocketSetup;
 use session_core::{AddressRange, ClientLimits};
 
-use crate::listen::{Asker, ListenUrl, Scheme};
+use crate::address::{Asker, ListenUrl, Scheme};
 use settings::{Choice, Section, Span};
 
 /// Where clients connect, and what holds for those who do.

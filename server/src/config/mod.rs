@@ -1,6 +1,7 @@
 //! The configuration file.
 
 mod access;
+mod arguments;
 mod listener;
 mod operate;
 mod words;
@@ -12,14 +13,12 @@ use codec::QoS;
 use session_core::{ClientLimits, DeniedPublish, Features, Limits, OverRate, QueueFull, Rates};
 use store::Faults;
 
-use crate::{
-    cli::{DurabilityMode as Mode, LogLevel, Repair, SettingsArguments, WORKERS_MAX},
-    listen::{Asker, ListenUrl},
-};
+use crate::address::{Asker, ListenUrl};
+use arguments::DurabilityMode as Mode;
 use settings::{Choice, Entry, Override, Section};
 
-pub(crate) use crate::cli::DurabilityMode;
 pub(crate) use access::{AccessConfig, JwtSettings, OnError, ProviderKind, RulesConfig};
+pub(crate) use arguments::{DurabilityMode, LogLevel, Repair, SettingsArguments, WORKERS_MAX};
 pub(crate) use listener::{ListenerConfig, TlsVersion};
 pub(crate) use operate::{
     ControlConfig, DrainConfig, HttpConfig, LogConfig, LogFormat, LogTarget, SysConfig,

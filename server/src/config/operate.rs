@@ -4,8 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use settings::{Choice, Section};
 
-use super::Config;
-use crate::cli::LogLevel;
+use super::{Config, LogLevel};
 
 /// `[log]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -15,10 +15,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{
-    cli::SettingsArguments,
-    config::{Config, DurabilityMode},
-};
+use crate::config::{Config, DurabilityMode, SettingsArguments};
 
 pub(crate) use socket::{bind, start};
 pub(crate) use tool::{ctl, drain};

@@ -462,7 +462,7 @@ mod tests {
             (limits.session_queue_max, limits.send_window_max, limits.session_expiry_s_max),
             (500, 65_535, 2 * 7 * 86_400)
         );
-        assert_eq!(config.log.level, crate::cli::LogLevel::Warn);
+        assert_eq!(config.log.level, crate::config::LogLevel::Warn);
         assert_eq!(config.store.data_dir.to_str(), Some("/var/lib/mosquitto/cairnmq"));
         let access = config.access.unwrap();
         assert_eq!(access.providers.len(), 1);
