@@ -66,7 +66,7 @@ impl Snapshot {
             writes: serving.storage.as_ref().map(Storage::writes),
             is_full: serving.storage.as_ref().is_some_and(Storage::is_full),
             uptime: serving.started.elapsed(),
-            lost_lines: serving.log.lost().dropped_lines(),
+            lost_lines: serving.log.lost_lines(),
             access: serving.guarded.access().map(|access| access.counts()),
         }
     }

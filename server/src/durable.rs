@@ -12,7 +12,7 @@ use std::{
 
 use runtime_mio::{Histogram, Inbox, LATENCY_US, MakeServices, Services};
 use session_core::{Command, CommitSeq, Load, Loaded, Record, ShardId, ShardMap, Ticket};
-use store::{Durability, Log, News, Options, Repair, Store};
+use store::{Durability, Log, News, Options, Repair, Store, Tuner};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -67,9 +67,17 @@ impl Writes {
 
 /// What the store tells of itself.
 #[derive(Clone)]
-pub(crate) struct Storage(Arc<Workers>);
+pub(crate) struct Storage(Arc<Workers>, Tuner);
 
 impl Storage {
+    /// Goes on by another configuration, as far as it can.
+    pub(crate) fn reconfigure(&self, config: &StoreConfig) {
+        if let Some(durability) = durability(config) {
+            self.1.set(durability, config.reserve_bytes);
+            tell_durability(durability);
+        }
+    }
+
     /// Whether the disk has no room for messages.
     pub(crate) fn is_full(&self) -> bool {
         self.0.is_full.load(Ordering::SeqCst)
@@ -90,13 +98,9 @@ pub(crate) fn open(
     map: ShardMap,
     topic_levels: u8,
 ) -> Result<Option<Durable>, String> {
-    let durability = match config.durability {
-        DurabilityMode::Memory => {
-            warn!("durability: memory; whatever ends the broker loses all sessions and messages");
-            return Ok(None);
-        }
-        DurabilityMode::Interval => Durability::Interval(Duration::from_millis(config.interval_ms)),
-        DurabilityMode::Sync => Durability::Sync,
+    let Some(durability) = durability(config) else {
+        warn!("durability: memory; whatever ends the broker loses all sessions and messages");
+        return Ok(None);
     };
     let options = Options {
         durability,
@@ -111,6 +115,28 @@ pub(crate) fn open(
     let mut opened =
         store::open(&config.data_dir, options).map_err(|error| format!("store: {error}"))?;
     tell_what_was_found(&config.data_dir, &opened);
+    tell_durability(durability);
+    let logs = std::mem::take(&mut opened.recovered.logs);
+    let inboxes = map.all().map(|_| OnceLock::new()).collect();
+    let (is_full, writes) = (AtomicBool::new(false), Mutex::default());
+    let workers = Arc::new(Workers { inboxes, is_full, writes });
+    let known = Arc::clone(&workers);
+    let store = opened.start(move |news| tell(&known, news)).map_err(|error| error.to_string())?;
+    Ok(Some(Durable { store, workers, logs }))
+}
+
+/// How a store is to work; `None` if there is none.
+fn durability(config: &StoreConfig) -> Option<Durability> {
+    match config.durability {
+        DurabilityMode::Memory => None,
+        DurabilityMode::Interval => {
+            Some(Durability::Interval(Duration::from_millis(config.interval_ms)))
+        }
+        DurabilityMode::Sync => Some(Durability::Sync),
+    }
+}
+
+fn tell_durability(durability: Durability) {
     match durability {
         Durability::Sync => info!("durability: sync; what is acknowledged is on disk"),
         Durability::Interval(interval) => warn!(
@@ -119,13 +145,6 @@ pub(crate) fn open(
             interval.as_millis()
         ),
     }
-    let logs = std::mem::take(&mut opened.recovered.logs);
-    let inboxes = map.all().map(|_| OnceLock::new()).collect();
-    let (is_full, writes) = (AtomicBool::new(false), Mutex::default());
-    let workers = Arc::new(Workers { inboxes, is_full, writes });
-    let known = Arc::clone(&workers);
-    let store = opened.start(move |news| tell(&known, news)).map_err(|error| error.to_string())?;
-    Ok(Some(Durable { store, workers, logs }))
 }
 
 fn tell_what_was_found(path: &Path, opened: &store::Opened) {
@@ -207,7 +226,7 @@ impl Durable {
 
     /// What it tells of itself.
     pub(crate) fn storage(&self) -> Storage {
-        Storage(Arc::clone(&self.workers))
+        Storage(Arc::clone(&self.workers), self.store.tuner())
     }
 
     /// Makes everything durable, once the workers have ended.

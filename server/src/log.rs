@@ -11,12 +11,12 @@ use runtime_mio::TRACE_TARGET;
 use tracing::{Event, Level, Subscriber, warn};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
-    EnvFilter, Registry,
+    EnvFilter, Layer, Registry,
     fmt::{
         FmtContext, FormatEvent, FormatFields,
         format::{Format, Full, Writer},
     },
-    layer::SubscriberExt as _,
+    layer::{Layered, SubscriberExt as _},
     registry::LookupSpan,
     reload,
     util::SubscriberInitExt as _,
@@ -32,10 +32,23 @@ const JOURNAL: &str = "/run/systemd/journal/stdout";
 /// Writes what waits when it is dropped.
 static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 
+/// What lines are filtered from, and what writes them.
+type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+type Lines = Box<dyn Layer<Filtered> + Send + Sync>;
+
 /// The log at work.
 pub(crate) struct Log {
     level: reload::Handle<EnvFilter, Registry>,
+    lines: reload::Handle<Lines, Filtered>,
+    /// Of each writer that there was.
+    lost: Mutex<Vec<ErrorCounter>>,
+}
+
+/// Another form or target of lines.
+pub(crate) struct Prepared {
+    lines: Lines,
     lost: ErrorCounter,
+    guard: WorkerGuard,
 }
 
 /// Writes what waits. Nothing is logged afterwards.
@@ -49,46 +62,70 @@ impl Log {
     /// # Errors
     /// The journal is not there.
     pub(crate) fn start(config: &LogConfig) -> Result<Self, String> {
-        let (writer, guard) = match config.target {
-            LogTarget::Stderr => non_blocking(io::stderr()),
-            LogTarget::Journald => non_blocking(journal().map_err(|error| {
-                format!(
-                    "cannot reach the journal at {JOURNAL}: {error}; set [log] target = \"stderr\""
-                )
-            })?),
-        };
-        let lost = writer.error_counter();
+        let Prepared { lines, lost, guard } = open(config)?;
         let (filter, level) = reload::Layer::new(filter(config.level));
-        let registry = tracing_subscriber::registry().with(filter);
-        let layer = tracing_subscriber::fmt::layer().with_writer(writer);
-        match (config.format, config.target) {
-            (LogFormat::Json, LogTarget::Stderr) => {
-                registry.with(layer.json().flatten_event(true).with_target(false)).init();
-            }
-            (_, LogTarget::Journald) => {
-                let lines = Prefixed(Format::default().without_time().with_target(false));
-                registry.with(layer.with_ansi(false).event_format(lines)).init();
-            }
-            (LogFormat::Text, LogTarget::Stderr) => {
-                let ansi = io::stderr().is_terminal();
-                registry.with(layer.with_ansi(ansi).with_target(false)).init();
-            }
-        }
+        let (layer, handle) = reload::Layer::new(lines);
+        tracing_subscriber::registry().with(filter).with(layer).init();
         *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
-        Ok(Self { level, lost })
+        Ok(Self { level, lines: handle, lost: Mutex::new(vec![lost]) })
     }
 
-    /// Logs so much from now on.
-    pub(crate) fn set_level(&self, level: LogLevel) {
+    /// Opens what another configuration wants; absent if that is the same.
+    ///
+    /// # Errors
+    /// The journal is not there.
+    pub(crate) fn prepare(
+        &self,
+        present: &LogConfig,
+        wanted: &LogConfig,
+    ) -> Result<Option<Prepared>, String> {
+        let is_same = (present.format, present.target) == (wanted.format, wanted.target);
+        if is_same { Ok(None) } else { open(wanted).map(Some) }
+    }
+
+    /// Logs so much, and so, from now on.
+    pub(crate) fn install(&self, level: LogLevel, prepared: Option<Prepared>) {
         if let Err(error) = self.level.reload(filter(level)) {
             warn!(%error, "the log's level stays as it was");
         }
+        let Some(Prepared { lines, lost, guard }) = prepared else { return };
+        if let Err(error) = self.lines.reload(lines) {
+            return warn!(%error, "the log's form stays as it was");
+        }
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).push(lost);
+        // The earlier writer writes what waits, and ends.
+        *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
     }
 
-    /// What is lost is counted here.
-    pub(crate) fn lost(&self) -> ErrorCounter {
-        self.lost.clone()
+    /// Lines that nobody took in time.
+    pub(crate) fn lost_lines(&self) -> usize {
+        let counters = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.iter().map(ErrorCounter::dropped_lines).sum()
     }
+}
+
+fn open(config: &LogConfig) -> Result<Prepared, String> {
+    let (writer, guard) = match config.target {
+        LogTarget::Stderr => non_blocking(io::stderr()),
+        LogTarget::Journald => non_blocking(journal().map_err(|error| {
+            format!("cannot reach the journal at {JOURNAL}: {error}; set [log] target = \"stderr\"")
+        })?),
+    };
+    let lost = writer.error_counter();
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines: Lines = match (config.format, config.target) {
+        (LogFormat::Json, LogTarget::Stderr) => {
+            Box::new(layer.json().flatten_event(true).with_target(false))
+        }
+        (_, LogTarget::Journald) => {
+            let lines = Prefixed(Format::default().without_time().with_target(false));
+            Box::new(layer.with_ansi(false).event_format(lines))
+        }
+        (LogFormat::Text, LogTarget::Stderr) => {
+            Box::new(layer.with_ansi(io::stderr().is_terminal()).with_target(false))
+        }
+    };
+    Ok(Prepared { lines, lost, guard })
 }
 
 fn non_blocking<W: Write + Send + 'static>(writer: W) -> (NonBlocking, WorkerGuard) {

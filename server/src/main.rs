@@ -29,13 +29,13 @@ use std::{
     io::{self, Write},
     num::NonZeroU16,
     process::{self, ExitCode},
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     thread,
     time::Instant,
 };
 
 use clap::Parser;
-use runtime_mio::{RuntimeConfig, UnixSocket};
+use runtime_mio::RuntimeConfig;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use session_core::{ShardConfig, ShardId, ShardMap};
 use settings::Entry;
@@ -44,11 +44,12 @@ use signal_hook::{
     iterator::Signals,
 };
 use store::Faults;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use cli::{Arguments, Command};
 use config::Config;
 use config_tool::ConfigCommand;
+use control::Control;
 use guarded::{Doorman, Guarded};
 use http::Http;
 use log::Log;
@@ -154,7 +155,7 @@ fn serve(
     let mut durable = durable::open(&config.store, map, TOPIC_LEVELS).map_err(Failure::System)?;
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Failure::System(format!("cannot wait for signals: {error}")))?;
-    let socket = control_socket(&config)?;
+    let control = control::open(&config).map_err(Failure::System)?;
     let mut runtime = RuntimeConfig::new(shards(&config, map, durable.is_some()), listeners);
     let doorman = Arc::new(Doorman::new(&config.doorway));
     runtime.doorkeeper = Some(Arc::clone(&doorman) as _);
@@ -185,13 +186,16 @@ fn serve(
         draining: AtomicBool::new(false),
         census: census::Census::default(),
         traces: traces::Traces::default(),
+        control: Mutex::new(None),
     });
-    begin(&serving, prepared, socket.as_ref(), signals).map_err(Failure::System)?;
+    begin(&serving, prepared, control, signals).map_err(Failure::System)?;
     let ended = running.join().map_err(|panicked| Failure::System(panicked.to_string()));
     notify::stopping();
     if let Some(durable) = durable {
         durable.stop();
     }
+    // Its file goes, though threads may still know of it.
+    drop(serving.control.lock().unwrap_or_else(PoisonError::into_inner).take());
     ended?;
     info!("CairnMQ stopped");
     Ok(())
@@ -201,14 +205,15 @@ fn serve(
 fn begin(
     serving: &Arc<Serving>,
     http: http::Prepared,
-    socket: Option<&UnixSocket>,
+    control: Option<Control>,
     signals: Signals,
 ) -> Result<(), String> {
     serving.http.tell_of(serving);
     serving.http.install(http);
     serving.watch.set(serving::watched(serving, &serving.state()));
-    if let Some(socket) = socket {
-        control::start(socket, Arc::clone(serving))?;
+    if let Some(control) = control {
+        control.start(Arc::clone(serving))?;
+        *serving.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(control);
     }
     ticker::start(Arc::clone(serving))?;
     let serving = Arc::clone(serving);
@@ -218,19 +223,6 @@ fn begin(
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     notify::ready();
     Ok(())
-}
-
-/// The socket for operators. One that nobody asked for may be missing.
-fn control_socket(config: &Config) -> Result<Option<UnixSocket>, Failure> {
-    let Some(path) = control::socket_of(config) else { return Ok(None) };
-    match (control::bind(&path, config.control.mode), &config.control.socket) {
-        (Ok(socket), _) => Ok(Some(socket)),
-        (Err(problem), Some(_)) => Err(Failure::System(problem)),
-        (Err(problem), None) => {
-            warn!("`cairnmq ctl` will not reach this broker: {problem}; set `socket` in [control]");
-            Ok(None)
-        }
-    }
 }
 
 /// One shard for each worker thread.

@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt as _,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +19,8 @@ use tracing::{error, info};
 
 use crate::{
     census::Census,
-    config::{Config, SettingsArguments},
+    config::{Config, DurabilityMode, SettingsArguments},
+    control::{self, Control},
     durable::Storage,
     guarded::{self, Doorman, Guarded},
     http::Http,
@@ -29,7 +32,7 @@ use crate::{
 };
 
 /// Keys that are in force from the next start on.
-const NEED_A_RESTART: &[&str] = &["workers", "store.", "control.", "log.format", "log.target"];
+const NEED_A_RESTART: &[&str] = &["workers", "store.data_dir", "store.repair"];
 
 /// The broker at work.
 pub(crate) struct Serving {
@@ -49,6 +52,8 @@ pub(crate) struct Serving {
     pub(crate) draining: AtomicBool,
     pub(crate) census: Census,
     pub(crate) traces: Traces,
+    /// Absent if nobody wants it.
+    pub(crate) control: Mutex<Option<Control>>,
 }
 
 /// What is in force.
@@ -88,7 +93,7 @@ impl Serving {
     fn try_reload(self: &Arc<Self>) -> Result<Vec<String>, Vec<String>> {
         let mut state = self.state();
         let (mut config, entries) = Config::load(&self.arguments)?;
-        keep_what_needs_a_restart(&mut config, &state.config);
+        keep_what_needs_a_restart(&mut config, &state.config)?;
         let wanted = listen::resolve(&config.listeners).map_err(one)?;
         let exposed = listen::exposed(&wanted, &config);
         if !exposed.is_empty() {
@@ -96,6 +101,8 @@ impl Serving {
         }
         let prepared = self.guarded.prepare(&config)?;
         let http = self.http.prepare(&config.http).map_err(one)?;
+        let log = self.log.prepare(&state.config.log, &config.log).map_err(one)?;
+        let control = self.open_control(&state.config, &config).map_err(one)?;
         let change = listen::change(&state.open, wanted, &config.limits).map_err(one)?;
 
         // Nothing fails from here on.
@@ -112,12 +119,40 @@ impl Serving {
             self.guarded.install(prepared);
         }
         state.open = self.change_listeners(change);
-        self.log.set_level(config.log.level);
+        self.log.install(config.log.level, log);
+        if let (Some(storage), true) = (&self.storage, state.config.store != config.store) {
+            storage.reconfigure(&config.store);
+        }
+        if let Some(control) = control {
+            *self.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
+        }
         self.http.install(http);
         state.config = config;
         state.entries = entries;
         self.watch.set(watched(self, &state));
         Ok(changes)
+    }
+
+    /// The socket for operators, if it is another one: absent, it stays as it is.
+    fn open_control(
+        self: &Arc<Self>,
+        present: &Config,
+        wanted: &Config,
+    ) -> Result<Option<Option<Control>>, String> {
+        let path = control::socket_of(wanted);
+        if path == control::socket_of(present) {
+            if let Some(path) = path.filter(|_| wanted.control.mode != present.control.mode) {
+                let mode = fs::Permissions::from_mode(wanted.control.mode);
+                fs::set_permissions(&path, mode)
+                    .map_err(|error| format!("cannot change {}: {error}", path.display()))?;
+            }
+            return Ok(None);
+        }
+        let control = control::open(wanted)?;
+        if let Some(control) = &control {
+            control.start(Arc::clone(self))?;
+        }
+        Ok(Some(control))
     }
 
     fn change_listeners(&self, change: listen::Change) -> Vec<Open> {
@@ -218,12 +253,19 @@ fn one(problem: String) -> Vec<String> {
     vec![problem]
 }
 
-fn keep_what_needs_a_restart(config: &mut Config, present: &Config) {
+/// # Errors
+/// What is kept on disk cannot begin, or end, while the broker runs.
+fn keep_what_needs_a_restart(config: &mut Config, present: &Config) -> Result<(), Vec<String>> {
+    let is_kept = |config: &Config| config.store.durability != DurabilityMode::Memory;
+    if is_kept(config) != is_kept(present) {
+        let why = "`store.durability` changes from or to \"memory\" by a restart only";
+        return Err(one(why.to_owned()));
+    }
     config.workers = present.workers;
-    config.store = present.store.clone();
-    config.control = present.control.clone();
-    config.log.format = present.log.format;
-    config.log.target = present.log.target;
+    config.store.data_dir.clone_from(&present.store.data_dir);
+    config.store.repair = present.store.repair;
+    config.store.faults = present.store.faults;
+    Ok(())
 }
 
 /// What of a configuration shards go by.
@@ -341,7 +383,7 @@ mod tests {
             [
                 "limits.retained_max: 5 -> 6",
                 "listen: [] -> [\"tcp://[::1]:1\"]",
-                "store.interval_ms: 1000 -> 7 (in force after a restart)",
+                "store.interval_ms: 1000 -> 7",
                 "workers: 1 -> 2 (in force after a restart)",
             ]
         );

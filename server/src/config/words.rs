@@ -184,17 +184,20 @@ const TABLES: &[Table] = &[
     ),
     (
         "store",
-        "What is kept on disk, and how. A change of this table needs a restart. See durability.md.",
+        "What is kept on disk, and how. See durability.md.",
         &[
-            ("data_dir", "Where sessions and messages are kept; made if it is not there."),
+            (
+                "data_dir",
+                "Where sessions and messages are kept; made if it is not there. A change needs a restart.",
+            ),
             (
                 "durability",
-                "When what was written becomes durable: before it is acknowledged, now and then, or never.",
+                "When what was written becomes durable: before it is acknowledged, now and then, or never. A change from or to `memory` needs a restart.",
             ),
             ("interval_ms", "With `interval`: at least so often, milliseconds."),
             (
                 "repair",
-                "What to do about damage at a start: set it aside and go on, or do not start.",
+                "What to do about damage at a start: set it aside and go on, or do not start. In force at the next start.",
             ),
             (
                 "reserve_bytes",
@@ -207,16 +210,13 @@ const TABLES: &[Table] = &[
         "What is logged.",
         &[
             ("level", "How much."),
-            (
-                "format",
-                "Lines for people, or an object a line for programs. A change needs a restart.",
-            ),
-            ("target", "Standard error, or the journal of systemd. A change needs a restart."),
+            ("format", "Lines for people, or an object a line for programs."),
+            ("target", "Standard error, or the journal of systemd."),
         ],
     ),
     (
         "control",
-        "Where `cairnmq ctl` reaches the broker. Whoever may write to the socket may do everything. A change needs a restart.",
+        "Where `cairnmq ctl` reaches the broker. Whoever may write to the socket may do everything.",
         &[
             (
                 "socket",

@@ -14,10 +14,11 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tracing::warn;
 
 use crate::config::{Config, DurabilityMode, SettingsArguments};
 
-pub(crate) use socket::{bind, start};
+pub(crate) use socket::Control;
 pub(crate) use tool::{ctl, drain};
 
 /// What `cairnmq ctl` is asked.
@@ -287,6 +288,22 @@ fn where_at_least(path: &Path) -> Option<Config> {
         config.store.data_dir = path;
     }
     Some(config)
+}
+
+/// Opens the socket of a configuration. One that nobody asked for may be missing.
+///
+/// # Errors
+/// The socket that was asked for cannot be made.
+pub(crate) fn open(config: &Config) -> Result<Option<Control>, String> {
+    let Some(path) = socket_of(config) else { return Ok(None) };
+    match (Control::bind(&path, config.control.mode), &config.control.socket) {
+        (Ok(control), _) => Ok(Some(control)),
+        (Err(problem), Some(_)) => Err(problem),
+        (Err(problem), None) => {
+            warn!("`cairnmq ctl` will not reach this broker: {problem}; set `socket` in [control]");
+            Ok(None)
+        }
+    }
 }
 
 impl Place {

@@ -7,7 +7,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -26,33 +26,57 @@ const REQUEST_MAX: u64 = 64 * 1024;
 /// An operator who neither asks nor reads for so long is gone.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Listens from now on. The file goes with what is returned.
-///
-/// # Errors
-/// The socket cannot be made.
-pub(crate) fn bind(path: &Path, mode: u32) -> Result<UnixSocket, String> {
-    UnixSocket::bind(path, mode)
-        .map_err(|error| format!("cannot make the control socket {}: {error}", path.display()))
+/// Where operators come; they are served until it is dropped, and the file goes with it.
+pub(crate) struct Control {
+    socket: UnixSocket,
+    over: Arc<AtomicBool>,
 }
 
-/// Serves operators from now on.
-///
-/// # Errors
-/// There is no thread for it.
-pub(crate) fn start(socket: &UnixSocket, serving: Arc<Serving>) -> Result<(), String> {
-    let listener = socket.listener().try_clone().and_then(|listener| {
-        listener.set_nonblocking(false)?;
-        Ok(listener)
-    });
-    let listener = listener.map_err(|error| format!("cannot use the control socket: {error}"))?;
-    let thread = thread::Builder::new().name("control".into());
-    let thread = thread.spawn(move || listen(&listener, &serving));
-    thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
+impl Control {
+    /// Listens from now on; operators are served once [`Control::start`] is called.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub(crate) fn bind(path: &Path, mode: u32) -> Result<Self, String> {
+        let bind = || {
+            let socket = UnixSocket::bind(path, mode)?;
+            socket.listener().set_nonblocking(false)?;
+            Ok(Self { socket, over: Arc::default() })
+        };
+        bind().map_err(|error: io::Error| {
+            format!("cannot make the control socket {}: {error}", path.display())
+        })
+    }
+
+    /// Serves operators from now on.
+    ///
+    /// # Errors
+    /// There is no thread for it.
+    pub(crate) fn start(&self, serving: Arc<Serving>) -> Result<(), String> {
+        let listener = self.socket.listener().try_clone();
+        let listener =
+            listener.map_err(|error| format!("cannot use the control socket: {error}"))?;
+        let over = Arc::clone(&self.over);
+        let thread = thread::Builder::new().name("control".into());
+        let thread = thread.spawn(move || listen(&listener, &over, &serving));
+        thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
+    }
 }
 
-fn listen(listener: &UnixListener, serving: &Arc<Serving>) {
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        // Whoever waits in accept is woken by it, and has nothing more to accept.
+        let _ = rustix::net::shutdown(self.socket.listener(), rustix::net::Shutdown::Both);
+    }
+}
+
+fn listen(listener: &UnixListener, over: &AtomicBool, serving: &Arc<Serving>) {
     let present = Arc::new(AtomicUsize::new(0));
     for stream in listener.incoming() {
+        if over.load(Ordering::SeqCst) {
+            return;
+        }
         let stream = match stream {
             Ok(stream) => stream,
             Err(error) => {

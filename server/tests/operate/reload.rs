@@ -125,6 +125,13 @@ pub(crate) fn add_user(broker: &Broker, user: &str, password: &str) {
 #[test]
 fn what_needs_a_restart_says_so() {
     let broker = Broker::start(PLAIN);
+    let memory = format!("{PLAIN}[store]\ndurability = \"memory\"\n");
+    broker.configure(&memory);
+    assert!(
+        broker
+            .failure(&["--socket", "cairnmq-data/control.sock", "reload"])
+            .contains("by a restart only")
+    );
     broker.configure(&format!("workers = 7\n{PLAIN}[store]\ndata_dir = \"elsewhere\"\n[control]\nsocket = \"cairnmq-data/control.sock\"\n"));
     let changed = broker.said(&["reload"]);
     assert!(changed.contains("(in force after a restart)"), "{changed}");
@@ -159,4 +166,28 @@ fn systemd_is_told() {
     broker.signal("-TERM");
     hear("STOPPING=1");
     assert!(broker.ended().success());
+}
+
+/// The form of the log, the control socket and how the store works change too.
+#[test]
+fn the_rest_changes_without_a_restart() {
+    let broker = Broker::start(PLAIN);
+    let mut client = broker.client("a");
+    broker.configure(&format!(
+        "{PLAIN}[log]\nformat = \"json\"\n[control]\nsocket = \"other.sock\"\n\
+         [store]\ndurability = \"interval\"\ninterval_ms = 5\n"
+    ));
+    let said = broker.said(&["--socket", "cairnmq-data/control.sock", "reload"]);
+    assert!(
+        said.contains("log.format: \"text\" -> \"json\"") && !said.contains("restart"),
+        "{said}"
+    );
+    broker.line(&["{\"timestamp\"", "durability: interval"]);
+    until("the old socket goes", || {
+        (!broker.path("cairnmq-data/control.sock").exists()).then_some(())
+    });
+    client.publish("t", b"x", true);
+    assert_eq!(broker.rows(&["retained"]).len(), 1, "by the new socket");
+    broker.client("b").ping();
+    broker.line(&["{\"timestamp\"", "\"message\":\"connected\",\"client\":\"b\""]);
 }

@@ -32,5 +32,5 @@ pub use error::StoreError;
 pub use files::{Faults, Files, Folder};
 pub use inspect::{Item, Report, inspect};
 pub use recovery::Recovered;
-pub use store::{Durability, Log, News, Opened, Options, Store, open};
+pub use store::{Durability, Log, News, Opened, Options, Store, Tuner, open};
 pub use tables::{Lsm, Tables, Unreadable, Walk};

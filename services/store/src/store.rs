@@ -127,6 +127,7 @@ enum Mail {
     Swept(Swept),
     /// Something waits elsewhere.
     LookUp,
+    Tune(Durability, u64),
     Stop,
 }
 
@@ -246,6 +247,11 @@ impl Store {
         Log { shard, records: Vec::new(), sender: self.sender.clone() }
     }
 
+    /// What changes how it works while it does.
+    pub fn tuner(&self) -> Tuner {
+        Tuner(self.sender.clone())
+    }
+
     /// Makes everything durable that was given, and ends.
     pub fn stop(self) {
         let _ = self.sender.send(Mail::Stop);
@@ -254,6 +260,17 @@ impl Store {
             // One that panicked has printed why.
             let _ = thread.join();
         }
+    }
+}
+
+/// Changes how a store works, from any thread.
+#[derive(Clone, Debug)]
+pub struct Tuner(Sender<Mail>);
+
+impl Tuner {
+    /// From now on writes become durable so, and so many bytes of the file system are left free.
+    pub fn set(&self, durability: Durability, reserve_bytes: u64) {
+        let _ = self.0.send(Mail::Tune(durability, reserve_bytes));
     }
 }
 
@@ -373,6 +390,12 @@ impl Writer {
                 Some(Mail::Load(shard, load)) => self.loads.push((shard, load)),
                 Some(Mail::Swept(swept)) => self.book.add_swept(swept),
                 Some(Mail::LookUp) => {}
+                Some(Mail::Tune(durability, reserve_bytes)) => {
+                    self.options.durability = durability;
+                    self.options.reserve_bytes = reserve_bytes;
+                    // The room is looked at anew before the next write.
+                    self.looked = None;
+                }
             }
             if self.book.pending_bytes() >= FRAME_BYTES {
                 return false;

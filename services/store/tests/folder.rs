@@ -15,7 +15,7 @@ use codec::{Message, PacketId, Properties, QoS};
 use session_core::{
     CommitSeq, Load, Place, Queued, Record, Retained, SessionId, ShardId, ShardMap, Time,
 };
-use store::{News, Opened, Options, Recovered, Store, StoreError};
+use store::{Durability, News, Opened, Options, Recovered, Store, StoreError};
 
 const SHARD: ShardId = ShardId(0);
 const WHO: SessionId = SessionId::new(0, 0);
@@ -35,8 +35,14 @@ fn start(opened: Opened) -> (Store, Receiver<News>) {
     (store, news)
 }
 
+/// The next news, but for those of how long writing took.
 fn next(news: &Receiver<News>) -> News {
-    news.recv_timeout(Duration::from_secs(20)).expect("news")
+    loop {
+        let one = news.recv_timeout(Duration::from_secs(20)).expect("news");
+        if !matches!(one, News::Written { .. }) {
+            return one;
+        }
+    }
 }
 
 fn retained(topic: &str) -> Record {
@@ -55,6 +61,30 @@ fn enqueued(number: u64) -> Record {
 
 fn topics(recovered: &Recovered) -> usize {
     recovered.logs.iter().flatten().filter(|one| matches!(one, Record::Retained { .. })).count()
+}
+
+/// How many records were written together, and whether they were synced, is told before that they are durable; how it
+/// works may change meanwhile.
+#[test]
+fn writes_are_told_and_a_store_is_tuned() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, news) = start(open(folder.path()).expect("a new directory"));
+    let mut log = store.log(SHARD);
+    let mut write = |seq: u64| {
+        (0..3).for_each(|number| log.append(retained(&format!("t/{number}"))));
+        log.commit(CommitSeq(seq));
+        news.recv_timeout(Duration::from_secs(20)).expect("news")
+    };
+    assert!(matches!(write(3), News::Written { records: 3, synced: true, .. }));
+    assert!(matches!(next(&news), News::Persisted(SHARD, CommitSeq(3))));
+    store.tuner().set(Durability::Interval(Duration::from_secs(3600)), 0);
+    assert!(matches!(write(6), News::Written { records: 3, synced: false, .. }));
+    assert!(matches!(next(&news), News::Persisted(SHARD, CommitSeq(6))));
+    store.tuner().set(Durability::Sync, u64::MAX);
+    assert!(matches!(write(9), News::Full(true)));
+    store.stop();
+    let recovered = open(folder.path()).expect("it is ours").recovered;
+    assert_eq!(topics(&recovered), 3);
 }
 
 #[test]
