@@ -161,7 +161,8 @@ pub struct Limits {
     pub receive_maximum: u16,
     /// Unacknowledged QoS 1 and 2 messages to one client, if its own Receive Maximum is not lower.
     pub send_window_max: u16,
-    /// The highest Packet Identifier used towards clients; small values are for models.
+    /// The highest Packet Identifier used towards clients; small values are for models. It does not
+    /// change while the broker runs.
     pub packet_id_max: u16,
     /// Topic Aliases taken from one client; announced.
     pub topic_alias_maximum: u16,

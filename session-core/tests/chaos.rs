@@ -1,5 +1,5 @@
 //! Clients that come and go at random, on one to three shards, with small windows and few Packet
-//! Identifiers: whatever happens, what was acknowledged arrives, and QoS 2 arrives once.
+//! Identifiers, while limits change: whatever happens, what was acknowledged arrives, and QoS 2 arrives once.
 
 mod common;
 
@@ -10,8 +10,8 @@ use codec::{
     QoS, Subscribe, SubscribeFilter, SubscriptionOptions,
 };
 use session_core::{
-    CommitSeq, ConnId, Effect, Input, QueueFull, Shard, ShardConfig, ShardId, ShardMap, ShardMsg,
-    Time,
+    Command, CommitSeq, ConnId, Effect, Input, QueueFull, Shard, ShardConfig, ShardId, ShardMap,
+    ShardMsg, Ticket, Time,
 };
 
 use common::opened;
@@ -320,9 +320,29 @@ impl World {
         }
     }
 
+    /// The operator changes limits, of all shards.
+    fn reconfigure(&mut self) {
+        let drawn = [0; 5].map(|_| u32::try_from(self.rng.below(4)).expect("few") + 1);
+        let [links, deliveries, flights, window, receive] = drawn;
+        for shard in 0..self.shards.len() {
+            let map = ShardMap::new(u16::try_from(self.shards.len()).expect("few"), 2);
+            let mut settings = ShardConfig::new(ShardId(0), map).settings();
+            settings.limits.link_in_flight_max = links;
+            settings.limits.deliveries_per_turn_max = deliveries;
+            settings.limits.publishes_in_flight_max = flights;
+            settings.limits.send_window_max = u16::try_from(window).expect("few");
+            // No less than what a client has open, which may not know the new limit yet.
+            settings.limits.receive_maximum = 5 + u16::try_from(receive).expect("few");
+            settings.limits.session_queue_full = QueueFull::Reject;
+            let command = Box::new(Command::Reconfigure(Box::new(settings)));
+            self.input(shard, Input::Command { ticket: Ticket(1), command });
+        }
+    }
+
     fn step(&mut self) {
         let client = self.rng.below(CLIENTS);
-        match self.rng.below(24) {
+        match self.rng.below(25) {
+            24 if self.rng.below(4) == 0 => self.reconfigure(),
             0 => self.connect(client),
             1 if self.rng.below(3) == 0 => self.drop_connection(client),
             2..=7 => self.publish(client),

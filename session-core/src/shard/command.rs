@@ -13,7 +13,8 @@ use super::{
     table::SessionId,
 };
 use crate::{
-    Authentication, Cause, Command, ConnId, Effect, Grants, Reply, Settings, ShardId, Ticket,
+    Authentication, Cause, Command, ConnId, Effect, Grants, Limits, Reply, Settings, ShardId,
+    Ticket,
 };
 
 /// Worked off publishes are reported to their sender in lots: one message for so many.
@@ -81,8 +82,11 @@ impl Shard {
         self.config.authentication = authentication;
         self.config.denied_publish_v3 = denied_publish_v3;
         self.config.features = features;
-        self.config.limits = limits;
+        // Identifiers that are in use cannot leave their space.
+        let packet_id_max = self.config.limits.packet_id_max;
+        self.config.limits = Limits { packet_id_max, ..limits };
         self.told = Arc::new(Told::of(&self.config));
+        self.report_all_work(cx);
         if all_before != self.config.limits.all {
             self.all_in = share_of_all(&self.config, cx.now);
         }
@@ -215,6 +219,17 @@ impl Shard {
         if link.worked >= lot {
             let count = core::mem::take(&mut link.worked);
             self.tell(cx, from, ShardMsg::Credit(count));
+        }
+    }
+
+    /// Reports what was kept back for a lot: of other limits, it may be what publishers wait for.
+    fn report_all_work(&mut self, cx: &mut Cx<'_>) {
+        for shard in self.config.map.all() {
+            let link = self.links.get_mut(usize::from(shard.0));
+            let count = link.map_or(0, |link| core::mem::take(&mut link.worked));
+            if count > 0 {
+                self.tell(cx, shard, ShardMsg::Credit(count));
+            }
         }
     }
 
