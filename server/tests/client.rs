@@ -233,6 +233,19 @@ fn what_is_wrong_is_said() {
     assert!(said.contains("the broker ends the connection: 0x98"), "{said}");
 }
 
+/// A subscriber that hears nothing says that it is there, for as long as its Keep Alive demands.
+#[test]
+fn a_quiet_subscriber_stays() {
+    let broker = Broker::start(PLAIN);
+    let mut subscriber = Subscriber::start(&broker, &url(&broker), &["-t", "t", "-k", "1"]);
+    until("it is there for longer than 1.5 s", || {
+        let row = &broker.rows(&["clients"])[0];
+        row["connected_s"].as_u64().is_some_and(|s| s >= 3).then_some(())
+    });
+    assert!(publish(&url(&broker), &["-t", "t", "-m", "x"]).status.success());
+    assert_eq!(subscriber.line(), "x");
+}
+
 /// By TLS, WebSocket, both, and over a socket of the file system.
 #[test]
 fn every_door_is_open() {

@@ -23,6 +23,9 @@ pub(super) struct Talk {
     /// Keep Alive; absent if there is none.
     keep_alive: Option<Duration>,
     sent: Instant,
+    heard: Instant,
+    /// When a PINGREQ was sent that nothing has come after.
+    pinged: Option<Instant>,
     /// What came with the CONNACK.
     early: Vec<Packet>,
     buffer: Box<[u8]>,
@@ -47,6 +50,8 @@ impl Talk {
             framer: Framer::new(Role::Client(version), u32::MAX, u32::MAX),
             keep_alive: None,
             sent: Instant::now(),
+            heard: Instant::now(),
+            pinged: None,
             early: Vec::new(),
             buffer: vec![0; 64 * 1024].into(),
         };
@@ -103,15 +108,29 @@ impl Talk {
             return Ok(packets);
         }
         // Half of it is left for the way of the packet.
-        if self.keep_alive.is_some_and(|keep_alive| self.sent.elapsed() >= keep_alive / 2) {
-            self.send(&Packet::PingReq)?;
+        if let Some(keep_alive) = self.keep_alive {
+            let is_quiet = [self.sent, self.heard].iter().any(|at| at.elapsed() >= keep_alive / 2);
+            match self.pinged {
+                Some(at) if at.elapsed() >= keep_alive => {
+                    return Err(format!("{} does not answer any more", self.name));
+                }
+                None if is_quiet => {
+                    self.send(&Packet::PingReq)?;
+                    self.pinged = Some(self.sent);
+                }
+                _ => {}
+            }
         }
         self.link
             .set_read_timeout(patience.max(Duration::from_millis(1)))
             .map_err(|error| self.lost(&error))?;
         let count = match self.link.read(&mut self.buffer) {
             Ok(0) => return Err(format!("{} has ended the connection", self.name)),
-            Ok(count) => count,
+            Ok(count) => {
+                self.heard = Instant::now();
+                self.pinged = None;
+                count
+            }
             Err(error) if is_nothing(&error) => return Ok(packets),
             Err(error) => return Err(self.lost(&error)),
         };
