@@ -4,6 +4,7 @@
 use std::{
     io::{self, IsTerminal, Write},
     os::unix::net::UnixStream,
+    path::Path,
     sync::{Mutex, PoisonError},
 };
 
@@ -26,8 +27,6 @@ use crate::config::{LogConfig, LogFormat, LogLevel, LogTarget};
 
 /// Lines that wait for whoever takes them; more are lost.
 const LINES_MAX: usize = 65_536;
-/// Where systemd takes lines.
-const JOURNAL: &str = "/run/systemd/journal/stdout";
 
 /// Writes what waits when it is dropped.
 static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
@@ -79,7 +78,8 @@ impl Log {
         present: &LogConfig,
         wanted: &LogConfig,
     ) -> Result<Option<Prepared>, String> {
-        let is_same = (present.format, present.target) == (wanted.format, wanted.target);
+        let of = |config: &LogConfig| (config.format, config.target, config.journal.clone());
+        let is_same = of(present) == of(wanted);
         if is_same { Ok(None) } else { open(wanted).map(Some) }
     }
 
@@ -107,8 +107,9 @@ impl Log {
 fn open(config: &LogConfig) -> Result<Prepared, String> {
     let (writer, guard) = match config.target {
         LogTarget::Stderr => non_blocking(io::stderr()),
-        LogTarget::Journald => non_blocking(journal().map_err(|error| {
-            format!("cannot reach the journal at {JOURNAL}: {error}; set [log] target = \"stderr\"")
+        LogTarget::Journald => non_blocking(journal(&config.journal).map_err(|error| {
+            let path = config.journal.display();
+            format!("cannot reach the journal at {path}: {error}; set [log] target = \"stderr\"")
         })?),
     };
     let lost = writer.error_counter();
@@ -151,8 +152,8 @@ fn filter(level: LogLevel) -> EnvFilter {
 }
 
 /// A stream into the journal: a few lines that say whose it is, then the log.
-fn journal() -> io::Result<UnixStream> {
-    let mut stream = UnixStream::connect(JOURNAL)?;
+fn journal(path: &Path) -> io::Result<UnixStream> {
+    let mut stream = UnixStream::connect(path)?;
     // Identifier, unit, level, whether lines have a level of their own, and three ways to forward them.
     stream.write_all(b"cairnmq\n\n6\n1\n0\n0\n0\n")?;
     Ok(stream)

@@ -7,7 +7,7 @@ use settings::{Choice, Section};
 use super::{Config, LogLevel};
 
 /// `[log]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogConfig {
     /// How much.
     pub(crate) level: LogLevel,
@@ -15,6 +15,19 @@ pub(crate) struct LogConfig {
     pub(crate) format: LogFormat,
     /// Where to.
     pub(crate) target: LogTarget,
+    /// The socket on which systemd takes lines.
+    pub(crate) journal: PathBuf,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            level: LogLevel::default(),
+            format: LogFormat::default(),
+            target: LogTarget::default(),
+            journal: "/run/systemd/journal/stdout".into(),
+        }
+    }
 }
 
 /// The form of lines.
@@ -106,6 +119,9 @@ impl Config {
             section.choice("level", &mut self.log.level);
             section.choice("format", &mut self.log.format);
             section.choice("target", &mut self.log.target);
+            let mut journal = self.log.journal.to_string_lossy().into_owned();
+            section.string_into("journal", &mut journal);
+            self.log.journal = journal.into();
         });
         top.table_or_defaults("control", |section| {
             self.control.socket = section.string("socket").map(|(path, _)| path.into());

@@ -212,6 +212,7 @@ const TABLES: &[Table] = &[
             ("level", "How much."),
             ("format", "Lines for people, or an object a line for programs."),
             ("target", "Standard error, or the journal of systemd."),
+            ("journal", "The socket on which the journal takes lines."),
         ],
     ),
     (

@@ -182,3 +182,49 @@ fn a_configuration_of_mosquitto_is_imported() {
     assert!(text(&output.stderr).starts_with("lossy.conf:3: NOT TRANSLATED: mount_point: "));
     assert!(text(&output.stdout).contains("url = \"tcp://127.0.0.1:1883\""));
 }
+
+/// The container's settings: it refuses to serve everybody unless that is said, and its health check finds the broker.
+#[test]
+fn the_settings_of_the_container_do_what_they_say() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/Containerfile");
+    let file = fs::read_to_string(path).unwrap();
+    let (_, from) = file.split_once("\nENV ").unwrap();
+    let settings: Vec<(String, String)> = from
+        .lines()
+        .map(|line| line.trim().trim_end_matches(" \\"))
+        .map_while(|line| line.split_once('='))
+        .filter(|(name, _)| name.starts_with("CAIRNMQ__"))
+        .map(|(name, value)| (name.to_owned(), value.replace("=/data", "=data")))
+        .collect();
+    assert!(settings.len() >= 3, "{settings:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let with = |name: &str, value: &str| -> String {
+        match name {
+            "CAIRNMQ__STORE__DATA_DIR" => "data".to_owned(),
+            "CAIRNMQ__HTTP__LISTEN" => "127.0.0.1:0".to_owned(),
+            _ => value.to_owned(),
+        }
+    };
+    let set = |command: &mut std::process::Command| {
+        for (name, value) in &settings {
+            command.env(name, with(name, value));
+        }
+    };
+    let mut refused = program(&[]);
+    set(refused.current_dir(folder.path()));
+    let output = refused.output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("tcp://0.0.0.0:1883 can be reached from other machines"));
+
+    let broker =
+        Broker::start_in(folder, "[control]\nsocket = \"data/control.sock\"\n", |command| {
+            set(command);
+            command
+                .env("CAIRNMQ__ALLOW_ANONYMOUS", "true")
+                .env("CAIRNMQ__LISTEN", "tcp://127.0.0.1:0");
+        });
+    let mut health = program(&["ctl", "health"]);
+    set(health.current_dir(broker.folder.path()));
+    let output = health.output().unwrap();
+    assert_eq!(text(&output.stdout), "ready\n", "{}", text(&output.stderr));
+}

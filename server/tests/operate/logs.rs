@@ -2,14 +2,15 @@
 
 use std::{
     fs::{self, File},
-    io::Read,
+    io::{BufRead, BufReader, Read},
+    os::unix::net::UnixListener,
     process::Stdio,
 };
 
 use codec::{Packet, QoS};
 use serde_json::Value;
 
-use crate::support::{Broker, Client, until};
+use crate::support::{Broker, Client, program, text, until};
 
 const PLAIN: &str = "listen = [\"tcp://127.0.0.1:0\"]\n[sys]\ninterval_s = 0\n";
 
@@ -96,21 +97,35 @@ fn a_full_disk_for_the_log_holds_nobody_up() {
     assert!(broker.ended().success());
 }
 
-/// Under systemd lines go to the journal with their level.
+/// Under systemd lines go to the journal, each with its level, behind a few that say whose they are.
+#[test]
+fn the_journal_is_told_levels() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = UnixListener::bind(folder.path().join("journal")).unwrap();
+    let config = format!("{PLAIN}[log]\ntarget = \"journald\"\njournal = \"journal\"\n");
+    let broker = Broker::start_in(folder, &config, |_| ());
+    let lines = BufReader::new(journal.accept().unwrap().0).lines();
+    let lines = &mut lines.map(|line| line.unwrap());
+    let header: Vec<_> = lines.take(7).collect();
+    assert_eq!(header, ["cairnmq", "", "6", "1", "0", "0", "0"]);
+    let first = lines.next().unwrap();
+    assert!(first.starts_with("<6> INFO CairnMQ starts version="), "{first}");
+    broker.configure("workrs = 1");
+    assert!(
+        broker.failure(&["--socket", "cairnmq-data/control.sock", "reload"]).contains("workrs")
+    );
+    let wrong = lines.find(|line| line.contains("workrs")).unwrap();
+    assert!(wrong.starts_with("<3>ERROR"), "{wrong}");
+}
+
 #[test]
 fn without_a_journal_the_target_is_refused() {
-    if fs::metadata("/run/systemd/journal/stdout").is_ok() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("c.toml"), format!("{PLAIN}[log]\ntarget = \"journald\"\n"))
-        .unwrap();
-    let output = crate::support::program(&["--config", "c.toml"])
-        .current_dir(folder.path())
-        .output()
-        .unwrap();
+    let config = format!("{PLAIN}[log]\ntarget = \"journald\"\njournal = \"nowhere\"\n");
+    fs::write(folder.path().join("c.toml"), config).unwrap();
+    let output = program(&["--config", "c.toml"]).current_dir(folder.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(crate::support::text(&output.stderr).contains("set [log] target = \"stderr\""));
+    assert!(text(&output.stderr).contains("set [log] target = \"stderr\""));
 }
 
 /// What is lost is counted.
