@@ -183,6 +183,7 @@ fn serve(
         storage: durable.as_ref().map(durable::Durable::storage),
         started: Instant::now(),
         state: Mutex::new(State { config, entries, open }),
+        reloading: Mutex::default(),
         draining: AtomicBool::new(false),
         census: census::Census::default(),
         traces: traces::Traces::default(),
@@ -263,8 +264,14 @@ fn obey(mut signals: Signals, serving: &Arc<Serving>) {
     let mut stopping = false;
     for signal in signals.forever() {
         match signal {
-            // What has changed, or is wrong, stands in the log.
-            SIGHUP => drop(serving.reload()),
+            SIGHUP => {
+                // It may take its time, and what has changed, or is wrong, stands in the log.
+                let serving = Arc::clone(serving);
+                let reload = move || drop(serving.reload());
+                if let Err(error) = thread::Builder::new().name("reload".into()).spawn(reload) {
+                    error!(%error, "cannot start a thread that reads the configuration again");
+                }
+            }
             _ if stopping => {
                 error!("stopped at once on a second {}", signal_name(signal));
                 log::finish();

@@ -49,6 +49,8 @@ pub(crate) struct Serving {
     pub(crate) storage: Option<Storage>,
     pub(crate) started: Instant,
     pub(crate) state: Mutex<State>,
+    /// Held while the configuration is read again.
+    pub(crate) reloading: Mutex<()>,
     pub(crate) draining: AtomicBool,
     pub(crate) census: Census,
     pub(crate) traces: Traces,
@@ -57,6 +59,7 @@ pub(crate) struct Serving {
 }
 
 /// What is in force.
+#[derive(Clone)]
 pub(crate) struct State {
     pub(crate) config: Config,
     pub(crate) entries: Vec<Entry>,
@@ -91,9 +94,11 @@ impl Serving {
     }
 
     fn try_reload(self: &Arc<Self>) -> Result<Vec<String>, Vec<String>> {
-        let mut state = self.state();
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        // What can fail may take its time, such as asking for names: nobody else waits for it.
+        let present = self.state().clone();
         let (mut config, entries) = Config::load(&self.arguments)?;
-        keep_what_needs_a_restart(&mut config, &state.config)?;
+        keep_what_needs_a_restart(&mut config, &present.config)?;
         let wanted = listen::resolve(&config.listeners).map_err(one)?;
         let exposed = listen::exposed(&wanted, &config);
         if !exposed.is_empty() {
@@ -101,12 +106,12 @@ impl Serving {
         }
         let prepared = self.guarded.prepare(&config)?;
         let http = self.http.prepare(&config.http).map_err(one)?;
-        let log = self.log.prepare(&state.config.log, &config.log).map_err(one)?;
-        let control = self.open_control(&state.config, &config).map_err(one)?;
-        let change = listen::change(&state.open, wanted, &config.limits).map_err(one)?;
+        let log = self.log.prepare(&present.config.log, &config.log).map_err(one)?;
+        let change = listen::change(&present.open, wanted, &config.limits).map_err(one)?;
+        let control = self.open_control(&present.config, &config).map_err(one)?;
 
         // Nothing fails from here on.
-        let changes = difference(&state.entries, &entries);
+        let changes = difference(&present.entries, &entries);
         self.doorman.reconfigure(&config.doorway);
         let settings = Command::Reconfigure(Box::new(settings(&config)));
         // Somebody has to be there before anybody is asked, and until nobody is.
@@ -118,18 +123,18 @@ impl Serving {
             self.desk.command_all(&settings);
             self.guarded.install(prepared);
         }
-        state.open = self.change_listeners(change);
+        let open = self.change_listeners(change);
         self.log.install(config.log.level, log);
-        if let (Some(storage), true) = (&self.storage, state.config.store != config.store) {
+        if let (Some(storage), true) = (&self.storage, present.config.store != config.store) {
             storage.reconfigure(&config.store);
         }
         if let Some(control) = control {
             *self.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
         }
         self.http.install(http);
-        state.config = config;
-        state.entries = entries;
+        let state = State { config, entries, open };
         self.watch.set(watched(self, &state));
+        *self.state() = state;
         Ok(changes)
     }
 
@@ -345,8 +350,11 @@ pub(crate) fn watched(serving: &Arc<Serving>, state: &State) -> Vec<Watched> {
             let what = "the file of blocks".to_owned();
             all.push(Watched { what, files: vec![blocks.clone()], reload: Box::new(reload) });
         }
-        let (config, serving) = (state.config.clone(), Arc::clone(serving));
+        let serving = Arc::clone(serving);
         let reload = move || {
+            // What a reload has just brought into force counts.
+            let _one_at_a_time = serving.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+            let config = serving.state().config.clone();
             let prepared = serving.guarded.prepare(&config)?;
             serving.guarded.install(prepared);
             serving.tell_rights_changed();
