@@ -94,7 +94,7 @@ impl Sheet<'_> {
     }
 
     fn seconds(&mut self, name: &str, help: &str, of: &Histogram) -> fmt::Result {
-        let bounds = LATENCY_US.iter().map(|us| *us as f64 / 1e6).chain([f64::MAX]);
+        let bounds = LATENCY_US.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
         let classes: Vec<_> = bounds.zip(of.classes).collect();
         self.histogram(name, help, of.sum_us as f64 / 1e6, &classes)
     }
@@ -234,7 +234,7 @@ impl All {
 fn store(sheet: &mut Sheet<'_>, writes: &Writes, is_full: bool) -> fmt::Result {
     sheet.counter("store_records", "Records that were written", writes.records)?;
     sheet.seconds("store_sync_seconds", "Writes to the log with their sync", &writes.syncs)?;
-    let bounds = BATCHES.iter().map(|records| *records as f64).chain([f64::MAX]);
+    let bounds = BATCHES.iter().map(|records| *records as f64).chain([f64::INFINITY]);
     let classes: Vec<_> = bounds.zip(writes.batches).collect();
     let help = "Records that were written together";
     sheet.histogram("store_batch_records", help, writes.records as f64, &classes)?;

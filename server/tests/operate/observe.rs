@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    process::Command,
 };
 
 use codec::{Packet, QoS};
@@ -56,6 +57,47 @@ fn metrics_count_what_was_done() {
         let (name, value) = line.rsplit_once(' ').unwrap();
         assert!(value.parse::<f64>().is_ok() && name.starts_with("cairnmq_"), "{line}");
     }
+}
+
+/// A scraper's own parser (PyPI `prometheus-client`, in `.venv`) finds nothing wrong, whatever clients are called.
+#[test]
+#[allow(clippy::print_stderr, reason = "whoever reads the result wants to know what was skipped")]
+fn an_independent_parser_reads_the_metrics() {
+    let python = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
+    let is_there = Command::new(python).args(["-c", "import prometheus_client"]).output();
+    if !is_there.is_ok_and(|output| output.status.success()) {
+        let is_required = std::env::var_os("CAIRNMQ_REQUIRE_CLIENTS").is_some();
+        assert!(!is_required, "prometheus-client is not in .venv");
+        return eprintln!("skipped: prometheus-client is not in .venv");
+    }
+    let broker =
+        Broker::start(&format!("{HTTP}[limits]\nsession_queue_max = 1\n[sys]\ninterval_s = 1\n"));
+    let mut away = broker.client("a \"b\"\n\\c");
+    away.subscribe("t", QoS::AtLeastOnce);
+    drop(away);
+    until("it has gone", || broker.rows(&["clients"]).is_empty().then_some(()));
+    let mut publisher = broker.client("publisher");
+    (0..3).for_each(|_| publisher.publish("t", b"x", false));
+    let http = broker.http();
+    let text = until("queues are counted", || {
+        let text = get(http, "/metrics", "");
+        text.contains("cairnmq_client_messages_queued{").then_some(text)
+    });
+    let (_, body) = text.split_once("\r\n\r\n").unwrap();
+    fs::write(broker.path("metrics"), body).unwrap();
+    let script = "from prometheus_client.openmetrics.parser import text_string_to_metric_families as p\n\
+                  all = {f.name: f for f in p(open('metrics').read())}\n\
+                  print(all['cairnmq_client_messages_dropped'].samples[0].labels['client'].encode())\n\
+                  print(all['cairnmq_delivery_seconds'].type, len(all))";
+    let output = Command::new(python)
+        .args(["-c", script])
+        .current_dir(broker.folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let wrong = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{wrong}\n{body}");
+    assert!(said.starts_with("b'a \"b\"\\n\\\\c'\nhistogram "), "{said}");
 }
 
 /// Names of clients are told of few, and may hold anything.
