@@ -2,6 +2,7 @@
 
 mod conf;
 mod draft;
+mod grant;
 mod options;
 mod translate;
 

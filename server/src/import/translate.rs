@@ -6,20 +6,9 @@ use super::{
     Imported, Kind, Note,
     conf::Line,
     draft::{Access, Family, Listener, quoted},
+    grant::{self, Wish},
     options::{self, OPTIONS},
 };
-
-/// Everything may be done, as mosquitto has it without an `acl_file`.
-const ALLOW_ALL: &str = "\
-# Everybody who is let in may do everything, as in mosquitto without an acl_file. docs/security.md says how to allow less.
-[[rule]]
-allow = [\"publish\", \"subscribe\"]
-topics = \"#\"
-
-[[rule]]
-allow = \"subscribe\"
-topics = \"$SYS/#\"
-";
 
 /// Translates a configuration; `rules` is the name of the file of rules, if one is needed.
 pub(super) fn translate(lines: &[Line], rules: &str) -> Imported {
@@ -282,7 +271,7 @@ impl Translation {
         let mut text = String::from(
             "# Translated from a mosquitto.conf by `cairnmq config import mosquitto`.\n",
         );
-        let granted = self.grant(rules);
+        let granted = grant::grant(&self.wishes(), rules, &mut self.notes);
         text.push_str(&granted.top);
         for (table, keys) in &self.tables {
             let _ = writeln!(text, "\n[{table}]");
@@ -297,112 +286,23 @@ impl Translation {
         Imported { settings: text, rules: granted.rules, notes: self.notes }
     }
 
-    /// Who may connect, and do what.
-    fn grant(&mut self, rules: &str) -> Granted {
-        let mut granted =
-            Granted { providers: vec![None; self.listeners.len()], ..Granted::default() };
-        let of = |listener: &Listener, all: &Access, per_listener: bool| match per_listener {
-            true => listener.access.clone(),
-            false => all.clone(),
+    /// Who may connect at each listener.
+    fn wishes(&self) -> Vec<Wish> {
+        let of = |listener: &Listener| Wish {
+            place: listener.place.clone(),
+            access: match self.per_listener {
+                true => listener.access.clone(),
+                false => self.access.clone(),
+            },
+            by_certificate: listener.by_certificate,
+            is_private: listener.is_private(),
         };
-        let mut wanted: Vec<(Access, bool)> = self
-            .listeners
-            .iter()
-            .map(|listener| {
-                (of(listener, &self.access, self.per_listener), listener.by_certificate)
-            })
-            .collect();
-        // Without any listener everybody on the machine may connect, unless it is said otherwise.
-        let is_local = wanted.is_empty();
-        if is_local {
-            wanted.push((self.access.clone(), false));
+        if self.listeners.is_empty() {
+            let (place, access) = (String::new(), self.access.clone());
+            return vec![Wish { place, access, by_certificate: false, is_private: true }];
         }
-        let is_open = wanted.iter().all(|(access, by_certificate)| {
-            access.anonymous.unwrap_or(is_local)
-                && access.passwords.is_none()
-                && access.acl.is_none()
-                && !by_certificate
-        });
-        if is_open {
-            let is_public = self.listeners.iter().any(|listener| !listener.is_private());
-            if is_public {
-                granted.top.push_str("\n# Everybody who reaches the broker may do everything, as it was in mosquitto.\nallow_anonymous = true\n");
-                let place = self.listeners.first().map(|one| one.place.clone()).unwrap_or_default();
-                let text = "allow_anonymous: everybody from other machines may connect and do everything, as before; [access] would change that";
-                self.notes.push(Note { place, kind: Kind::Differs, text: text.into() });
-            }
-            return granted;
-        }
-        let mut access = String::new();
-        let acls: Vec<&String> =
-            wanted.iter().filter_map(|(access, _)| access.acl.as_ref()).collect();
-        match acls.first() {
-            Some(acl) => {
-                let _ = writeln!(
-                    access,
-                    "mosquitto_acl = {}\nsubscribe = \"as_mosquitto\"",
-                    quoted(acl)
-                );
-            }
-            None => {
-                let _ = writeln!(access, "rules = {}", quoted(rules));
-                granted.rules = Some(ALLOW_ALL.to_owned());
-            }
-        }
-        if acls.iter().any(|acl| Some(acl) != acls.first())
-            || (!acls.is_empty() && acls.len() < wanted.len())
-        {
-            let place = self.listeners.first().map(|one| one.place.clone()).unwrap_or_default();
-            let text = "acl_file: one file holds for all listeners here, which is the first; rules can name listeners";
-            self.notes.push(Note { place, kind: Kind::Lost, text: text.into() });
-        }
-        let mut providers = BTreeMap::new();
-        for (at, (wanted, by_certificate)) in wanted.iter().enumerate() {
-            let mut names = Vec::new();
-            if *by_certificate {
-                providers.insert("certificates".to_owned(), "kind = \"x509\"\n".to_owned());
-                names.push("certificates".to_owned());
-            }
-            if let Some(path) = &wanted.passwords {
-                let name = format!("passwords {path}");
-                providers.insert(
-                    name.clone(),
-                    format!("kind = \"password\"\nfile = {}\n", quoted(path)),
-                );
-                names.push(name);
-            }
-            if wanted.anonymous.unwrap_or(is_local) {
-                providers.insert("everybody".to_owned(), "kind = \"anonymous\"\n".to_owned());
-                names.push("everybody".to_owned());
-            }
-            if names.is_empty() {
-                let place = self.listeners.get(at).map(|one| one.place.clone()).unwrap_or_default();
-                let text = "nobody may connect here, since neither allow_anonymous nor a password_file lets anybody in; as in mosquitto";
-                self.notes.push(Note { place, kind: Kind::Differs, text: text.into() });
-            }
-            if let Some(place) = granted.providers.get_mut(at) {
-                *place = Some(names);
-            }
-        }
-        granted.access = format!("\n[access]\n{access}");
-        for (name, body) in providers {
-            let _ =
-                write!(granted.access, "\n[[access.provider]]\nname = {}\n{body}", quoted(&name));
-        }
-        granted
+        self.listeners.iter().map(of).collect()
     }
-}
-
-/// What comes of who may connect.
-#[derive(Default)]
-struct Granted {
-    /// Keys before the first table.
-    top: String,
-    /// `[access]` and its providers.
-    access: String,
-    /// For each listener who is asked there; absent: everybody.
-    providers: Vec<Option<Vec<String>>>,
-    rules: Option<String>,
 }
 
 /// `14d` and the like: hours, days, weeks, months and years.
