@@ -26,7 +26,7 @@ use tracing_subscriber::{
 use crate::config::{LogConfig, LogFormat, LogLevel, LogTarget};
 
 /// Lines that wait for whoever takes them; more are lost.
-const LINES_MAX: usize = 65_536;
+const LINES_MAX: usize = 16_384;
 
 /// Writes what waits when it is dropped.
 static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
