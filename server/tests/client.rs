@@ -215,6 +215,7 @@ fn what_is_wrong_is_said() {
         (&url, &["-t", "t", "-m", "x", "-r"], "leave --retain out"),
         (&url, &["-t", "a/#", "-m", "x"], "is no Topic Name"),
         (&url, &["-t", "$SYS/x", "-m", "x", "-q", "1"], "the broker refused: 0x90"),
+        (&url, &["-t", "t", "-m", "x", "--auth-method", "none"], "lets nobody in: 0x8C"),
     ] {
         let output = publish(url, arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");

@@ -55,6 +55,12 @@ pub(crate) struct ConnectionArguments {
     /// A User Property of CONNECT (5.0); may be given more than once.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     connect_property: Vec<(String, String)>,
+    /// Authentication Method (5.0), of one step: whatever needs more is refused here.
+    #[arg(long, value_name = "NAME")]
+    auth_method: Option<String>,
+    /// Authentication Data (5.0).
+    #[arg(long, value_name = "TEXT", requires = "auth_method")]
+    auth_data: Option<String>,
     #[command(flatten)]
     will: WillArguments,
     /// Authorities that the broker's certificate is checked by, PEM; those that browsers trust if it is not given.
@@ -297,6 +303,10 @@ impl ConnectionArguments {
             self.topic_alias_max.map(Property::TopicAliasMaximum),
             self.request_response_information.then_some(Property::RequestResponseInformation(true)),
             self.no_problem_information.then_some(Property::RequestProblemInformation(false)),
+            self.auth_method.as_deref().map(|name| Property::AuthenticationMethod(name.into())),
+            self.auth_data
+                .as_ref()
+                .map(|text| Property::AuthenticationData(text.as_bytes().to_vec().into())),
         ];
         let properties = optional.into_iter().flatten();
         let properties = properties.chain(user_properties(&self.connect_property)).collect();
@@ -415,5 +425,66 @@ impl SubArguments {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Arguments, Command};
+
+    #[test]
+    fn every_option_is_in_the_connect() {
+        let line = "cairnmq sub -t t -i me -u alice -P secret -k 7 -c --session-expiry 5 --receive-maximum 6 \
+                    --packet-max 700 --topic-alias-max 8 --request-response-information \
+                    --no-problem-information --connect-property a=b --auth-method m --auth-data d \
+                    --will-topic w --will-payload bye --will-qos 2 --will-retain --will-delay 9 \
+                    --will-expiry 10 --will-content-type c --will-response-topic r \
+                    --will-correlation-data x --will-format utf8 --will-property p=q";
+        let Some(Command::Sub(arguments)) = Arguments::parse_from(line.split_whitespace()).command
+        else {
+            panic!("no sub")
+        };
+        let connection = &arguments.connection;
+        let connect = connection.connect(!connection.keep_session).unwrap();
+        assert_eq!(
+            (&*connect.client_id, connect.keep_alive_s, connect.clean_start),
+            ("me", 7, false)
+        );
+        assert_eq!(connect.user_name.as_deref(), Some("alice"));
+        assert_eq!(connect.password.as_deref(), Some(&b"secret"[..]));
+        let properties: Vec<Property> = connect.properties.iter().cloned().collect();
+        assert_eq!(
+            properties,
+            [
+                Property::SessionExpiryInterval(5),
+                Property::ReceiveMaximum(6),
+                Property::MaximumPacketSize(700),
+                Property::TopicAliasMaximum(8),
+                Property::RequestResponseInformation(true),
+                Property::RequestProblemInformation(false),
+                Property::AuthenticationMethod("m".into()),
+                Property::AuthenticationData(b"d".to_vec().into()),
+                Property::UserProperty("a".into(), "b".into()),
+            ]
+        );
+        let will = connect.will.unwrap();
+        assert_eq!((will.qos, will.retain, will.delay_s), (QoS::ExactlyOnce, true, 9));
+        assert_eq!((will.message.topic_str(), will.message.payload()), ("w", &b"bye"[..]));
+        assert_eq!(will.message.properties().iter().count(), 6);
+    }
+
+    #[test]
+    fn a_password_of_a_file_has_no_line_break() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "secret\n").unwrap();
+        let line = ["cairnmq", "sub", "-t", "t", "--password-file", file.path().to_str().unwrap()];
+        let Some(Command::Sub(arguments)) = Arguments::parse_from(line).command else {
+            panic!("no sub")
+        };
+        let connect = arguments.connection.connect(true).unwrap();
+        assert_eq!(connect.password.as_deref(), Some(&b"secret"[..]));
     }
 }

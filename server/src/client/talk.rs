@@ -79,7 +79,10 @@ impl Talk {
                     talk.early = packets.collect();
                     return Ok((talk, *ack));
                 }
-                Some(other) => return Err(format!("{} answers CONNECT by {other:?}", talk.name)),
+                Some(Packet::Auth(_)) => {
+                    return Err(format!("{} wants a further step of authentication", talk.name));
+                }
+                Some(_) => return Err(format!("{} does not answer CONNECT by CONNACK", talk.name)),
                 None => {}
             }
         }
