@@ -32,7 +32,8 @@ use crate::{
 };
 
 /// Keys that are in force from the next start on.
-const NEED_A_RESTART: &[&str] = &["workers", "store.data_dir", "store.repair"];
+const NEED_A_RESTART: &[&str] =
+    &["workers", "store.data_dir", "store.repair", "limits.packet_id_max"];
 
 /// The broker at work.
 pub(crate) struct Serving {
@@ -267,6 +268,7 @@ fn keep_what_needs_a_restart(config: &mut Config, present: &Config) -> Result<()
         return Err(one(why.to_owned()));
     }
     config.workers = present.workers;
+    config.limits.packet_id_max = present.limits.packet_id_max;
     config.store.data_dir.clone_from(&present.store.data_dir);
     config.store.repair = present.store.repair;
     config.store.faults = present.store.faults;

@@ -134,9 +134,7 @@ impl ListenerConfig {
     }
 
     fn read_doors(&mut self, section: &mut Section<'_, '_>) {
-        if let Some((path, _)) = section.string("path") {
-            self.websocket.path = path;
-        }
+        section.string_into("path", &mut self.websocket.path);
         self.websocket.origins = section.strings("origins").into_iter().map(|(o, _)| o).collect();
         section.boolean("require_origin", &mut self.websocket.require_origin);
         self.websocket.forwarded_from = ranges(section, "forwarded_from");

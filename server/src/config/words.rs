@@ -256,8 +256,7 @@ const TABLES: &[Table] = &[
     ),
 ];
 
-const LIMITS: &str =
-    "Every limit. Those of connections, sessions and retained messages hold for each worker.";
+const LIMITS: &str = "Every limit. Each worker has a shard of the broker: what is said of one shard holds for each worker.";
 const FEATURES: &str = "What is switched on; clients of 5.0 are told.";
 
 /// Keys of [limits] that are not fields of their own.
