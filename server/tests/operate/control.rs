@@ -173,7 +173,9 @@ fn the_socket_has_permissions_and_goes_with_the_broker() {
 
 fn drained(server_reference: bool, arguments: &[&str]) -> (ReasonCode, Option<String>) {
     let config = match server_reference {
-        true => format!("{PLAIN}[drain]\nserver_reference = \"elsewhere:1883\"\nbatch = 1\n"),
+        true => format!(
+            "workers = 2\n{PLAIN}[drain]\nserver_reference = \"elsewhere:1883\"\nbatch = 1\n"
+        ),
         false => PLAIN.to_owned(),
     };
     let mut broker = Broker::start(&config);

@@ -191,3 +191,57 @@ fn the_rest_changes_without_a_restart() {
     broker.client("b").ping();
     broker.line(&["{\"timestamp\"", "\"message\":\"connected\",\"client\":\"b\""]);
 }
+
+/// Messages flow while everything that can change changes again and again: none is lost, and nobody is cut off.
+#[test]
+fn traffic_goes_on_while_the_configuration_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(
+        folder.path().join("rules"),
+        "[[rule]]\nallow = [\"publish\", \"subscribe\"]\ntopics = \"#\"\n",
+    )
+    .unwrap();
+    let access = "[access]\nrules = \"rules\"\n[[access.provider]]\nkind = \"anonymous\"\n";
+    let config = |round: u32| {
+        let limit = if round.is_multiple_of(2) { 3 } else { 1024 };
+        let listen = match round % 2 {
+            0 => "\"tcp://127.0.0.1:0\"",
+            _ => "\"tcp://localhost:0\", \"tcp://127.0.0.1:0\"",
+        };
+        format!(
+            "workers = 2\nlisten = [{listen}]\n[sys]\ninterval_s = {round}\n[limits]\nlink_in_flight_max = {limit}\n\
+             deliveries_per_turn_max = {limit}\nsession_queue_max = {}\n{access}",
+            10_000 + round
+        )
+    };
+    let broker = Broker::start_in(folder, &config(0), |_| ());
+    let address = broker.addresses()[0];
+    let mut subscriber = Client::connect(address, "subscriber");
+    subscriber.subscribe("t/#", QoS::AtLeastOnce);
+    let total = 3000_u32;
+    let publisher = std::thread::spawn(move || {
+        let mut client = Client::connect(address, "publisher");
+        for number in 0..total {
+            client.publish(&format!("t/{}", number % 7), &number.to_be_bytes(), false);
+        }
+    });
+    let reader = std::thread::spawn(move || {
+        let mut got = std::collections::BTreeSet::new();
+        while got.len() < total as usize {
+            let Some(Packet::Publish(publish)) = subscriber.next() else { panic!("cut off") };
+            let id = publish.packet_id.unwrap();
+            got.insert(publish.message.payload().to_vec());
+            subscriber.send(&Packet::PubAck(codec::Ack::success(id)));
+        }
+    });
+    let mut round = 0;
+    while !(publisher.is_finished() && reader.is_finished()) {
+        round += 1;
+        broker.configure(&config(round));
+        let changed = broker.said(&["reload"]);
+        assert!(changed.contains("limits.session_queue_max"), "{changed}");
+    }
+    publisher.join().unwrap();
+    reader.join().unwrap();
+    assert!(round > 2, "it was over before anything changed: {round}");
+}
