@@ -200,8 +200,10 @@ impl Serving {
         }
     }
 
-    /// Accepts no more, sends all clients away in batches, and stops. `tell` hears how many are left, and whether
-    /// somebody still wants to know.
+    /// Accepts no more, and sends all clients away in batches; `tell` hears how many are left.
+    ///
+    /// # Errors
+    /// It does so already.
     pub(crate) fn drain(
         &self,
         server_reference: Option<String>,
@@ -228,7 +230,6 @@ impl Serving {
             thread::sleep(Duration::from_millis(config.pause_ms));
         }
         info!("drained");
-        self.stopper.shutdown();
         Ok(())
     }
 

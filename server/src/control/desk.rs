@@ -18,12 +18,32 @@ use crate::{
     serving::Serving,
 };
 
-/// Answers a request, line by line.
+/// Answers a request, line by line. Whether the broker ends once the operator has its answer is told apart from whether
+/// the operator is still there.
 pub(super) fn carry_out(
     serving: &Arc<Serving>,
     request: Request,
     lines: &mut Lines<'_>,
-) -> io::Result<()> {
+) -> (bool, io::Result<()>) {
+    let is_end = matches!(request, Request::Stop | Request::Drain { .. });
+    let done = match answer(serving, request, lines) {
+        Ok(done) => done,
+        Err(error) => return (is_end, Err(error)),
+    };
+    let ends = is_end && done.is_ok();
+    let last = match done {
+        Ok(said) => Answer::Done(said),
+        Err(problems) => Answer::Failed(problems),
+    };
+    (ends, lines.put(&last))
+}
+
+/// Writes all rows of an answer.
+fn answer(
+    serving: &Arc<Serving>,
+    request: Request,
+    lines: &mut Lines<'_>,
+) -> io::Result<Result<String, Vec<String>>> {
     let done = match request {
         Request::Clients { which } => clients(serving, &which, lines)?,
         Request::Sessions { which } => sessions(serving, &which, lines)?,
@@ -45,10 +65,7 @@ pub(super) fn carry_out(
             said
         }),
     };
-    lines.put(&match done {
-        Ok(said) => Answer::Done(said),
-        Err(problems) => Answer::Failed(problems),
-    })
+    Ok(done)
 }
 
 /// Rows and words, or what is wrong.
@@ -107,10 +124,7 @@ fn at_once(serving: &Arc<Serving>, request: Request) -> Outcome {
         Request::Block { who, minutes, note } => block(serving, who, minutes, &note),
         Request::Unblock { who } => unblock(serving, who),
         Request::Refusals { max } => refusals(serving, max),
-        Request::Stop => {
-            serving.stopper.shutdown();
-            words("the broker ends")
-        }
+        Request::Stop => words("the broker ends"),
         Request::Clients { .. }
         | Request::Sessions { .. }
         | Request::Retained { .. }

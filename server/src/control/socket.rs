@@ -107,14 +107,18 @@ fn serve(stream: &UnixStream, serving: &Arc<Serving>) {
     let mut line = String::new();
     let read = BufReader::new(stream.take(REQUEST_MAX)).read_line(&mut line);
     let mut lines = Lines::new(stream);
-    // Whoever has gone does not want to know.
-    let _ = match read.map(|_| serde_json::from_str::<Request>(&line)) {
+    let (ends, told) = match read.map(|_| serde_json::from_str::<Request>(&line)) {
         Ok(Ok(request)) => desk::carry_out(serving, request, &mut lines),
-        Ok(Err(error)) => lines.put(&failed(&format!("this is no request: {error}"))),
-        Err(error) => lines.put(&failed(&format!("no request came: {error}"))),
+        Ok(Err(error)) => (false, lines.put(&failed(&format!("this is no request: {error}")))),
+        Err(error) => (false, lines.put(&failed(&format!("no request came: {error}")))),
     };
-    let _ = lines.0.flush();
+    // Whoever has gone does not want to know.
+    let _ = told.and_then(|()| lines.flush());
     let _ = stream.shutdown(Shutdown::Both);
+    // The operator is told first: the program may end before another word gets out.
+    if ends {
+        serving.stopper.shutdown();
+    }
 }
 
 fn failed(why: &str) -> Answer {
