@@ -18,6 +18,13 @@ pub(super) struct Line {
     pub(super) value: String,
 }
 
+impl Line {
+    /// The file in which it stands: each has a listener of its own that options speak of.
+    pub(super) fn file(&self) -> &str {
+        self.place.rsplit_once(':').map_or("", |(file, _)| file)
+    }
+}
+
 /// Reads a file, and all files that it includes in their order.
 ///
 /// # Errors
@@ -57,7 +64,8 @@ fn files_of(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
             files.push(path);
         }
     }
-    files.sort();
+    // Capital letters do not count, as mosquitto has it.
+    files.sort_by_key(|path| (path.to_string_lossy().to_lowercase(), path.clone()));
     Ok(files)
 }
 
@@ -95,15 +103,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::create_dir(path("d")).unwrap();
-        fs::write(path("d/b.conf"), "second 1").unwrap();
+        fs::write(path("d/B.conf"), "second 1").unwrap();
+        fs::write(path("d/c.conf"), "third 1").unwrap();
         fs::write(path("d/a.conf"), "first 1").unwrap();
         fs::write(path("d/c.txt"), "never 1").unwrap();
         fs::write(path("m"), format!("before 1\ninclude_dir {}\nafter 1", path("d").display()))
             .unwrap();
         let lines = read(&path("m")).unwrap();
         let options: Vec<_> = lines.iter().map(|line| line.option.as_str()).collect();
-        assert_eq!(options, ["before", "first", "second", "after"]);
-        fs::write(path("d/b.conf"), format!("include_dir {}", path("d").display())).unwrap();
+        assert_eq!(options, ["before", "first", "second", "third", "after"]);
+        fs::write(path("d/c.conf"), format!("include_dir {}", path("d").display())).unwrap();
         assert!(read(&path("m")).unwrap_err().contains("too deeply"));
     }
 }

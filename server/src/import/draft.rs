@@ -22,6 +22,9 @@ pub(super) struct Listener {
     pub(super) connections_max: Option<u32>,
     /// With `per_listener_settings`.
     pub(super) access: Access,
+    /// What kept clients out or apart and is not there: it is written as a comment, so that nobody gets in who did not
+    /// before.
+    pub(super) closed: Vec<String>,
 }
 
 /// Which addresses an address stands for that is not named.
@@ -39,6 +42,8 @@ pub(super) struct Access {
     pub(super) anonymous: Option<bool>,
     pub(super) passwords: Option<String>,
     pub(super) acl: Option<String>,
+    /// What rights rest on is not there, so nobody has any.
+    pub(super) no_rights: bool,
 }
 
 impl Listener {
@@ -74,6 +79,19 @@ impl Listener {
 
     /// Its tables; `providers` are those that are asked here.
     pub(super) fn text(&self, providers: Option<&[String]>) -> String {
+        let text = self.open_text(providers);
+        if self.closed.is_empty() {
+            return text;
+        }
+        let lines = text.lines().map(|line| match line.is_empty() {
+            true => "\n".to_owned(),
+            false => format!("#{line}\n"),
+        });
+        let why = self.closed.join(", ");
+        format!("\n# Not served, since this is not there: {why}{}", lines.collect::<String>())
+    }
+
+    fn open_text(&self, providers: Option<&[String]>) -> String {
         let mut text = String::new();
         for url in self.urls() {
             let _ = writeln!(text, "\n[[listener]]                    # {}", self.place);
@@ -90,7 +108,10 @@ impl Listener {
                 }
                 let authority = self.authority.iter().filter(|_| self.requires_certificate);
                 authority.for_each(|path| put("client_ca", format!("[{}]", quoted(path))));
-                self.crl.iter().for_each(|path| put("crl", format!("[{}]", quoted(path))));
+                if let Some(path) = &self.crl {
+                    put("crl", format!("[{}]", quoted(path)));
+                    put("crl_strict", "true".to_owned());
+                }
                 self.tls_minimum.iter().for_each(|version| put("tls_minimum", quoted(version)));
             }
             self.connections_max.iter().for_each(|max| put("connections_max", max.to_string()));

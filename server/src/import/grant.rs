@@ -50,16 +50,19 @@ impl Wish {
     }
 
     fn is_open(&self) -> bool {
-        let Access { passwords, acl, .. } = &self.access;
-        self.lets_everybody_in() && passwords.is_none() && acl.is_none() && !self.by_certificate
+        let Access { passwords, acl, no_rights, .. } = &self.access;
+        let is_plain = passwords.is_none() && acl.is_none() && !no_rights;
+        self.lets_everybody_in() && is_plain && !self.by_certificate
     }
 
     /// Who is asked, by name, and what each is.
     fn providers(&self) -> Vec<(String, String)> {
-        let mut providers = Vec::new();
+        // The certificate is the only name there is.
         if self.by_certificate {
-            providers.push(("certificates".to_owned(), "kind = \"x509\"\n".to_owned()));
+            let body = "kind = \"x509\"\ndepth = 0\nrequired = true\n";
+            return vec![("certificates".to_owned(), body.to_owned())];
         }
+        let mut providers = Vec::new();
         if let Some(path) = &self.access.passwords {
             let body = format!("kind = \"password\"\nfile = {}\n", quoted(path));
             providers.push((format!("passwords {path}"), body));
@@ -82,7 +85,11 @@ pub(super) fn grant(wishes: &[Wish], rules: &str, notes: &mut Vec<Note>) -> Gran
     }
     let mut granted = Granted { access: "\n[access]\n".to_owned(), ..Granted::default() };
     let acls: Vec<&String> = wishes.iter().filter_map(|wish| wish.access.acl.as_ref()).collect();
-    if let Some(acl) = acls.first() {
+    if wishes.iter().any(|wish| wish.access.no_rights) {
+        granted
+            .access
+            .push_str("# Nobody may do anything until rules are written; see docs/security.md.\n");
+    } else if let Some(acl) = acls.first() {
         let acl = quoted(acl);
         let _ = writeln!(granted.access, "mosquitto_acl = {acl}\nsubscribe = \"as_mosquitto\"");
     } else {

@@ -14,6 +14,8 @@ use std::{
 
 use clap::{Args, Subcommand};
 
+use crate::config::Config;
+
 use translate::translate;
 
 /// The status if something could not be translated.
@@ -90,6 +92,8 @@ pub(crate) fn run(command: &ImportCommand) -> Result<u8, Vec<String>> {
     let ImportCommand::Mosquitto(arguments) = command;
     let lines = conf::read(&arguments.file).map_err(|problem| vec![problem])?;
     let imported = translate(&lines, &arguments.rules.display().to_string());
+    // Nothing is written that would not be read.
+    Config::parse("the translation", &imported.settings, &[])?;
     if let Some(rules) = &imported.rules {
         write_new(&arguments.rules, rules)?;
     }

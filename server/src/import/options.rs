@@ -99,6 +99,22 @@ pub(super) const OPTIONS: &[(&str, Kind, &str)] = &[
     ("ciphers", Kind::Lost, "cipher_suites of the listener names suites as rustls does"),
 ];
 
+/// Options that keep clients out of a listener, or apart from others, and are not there: without them the listener is
+/// not served.
+pub(super) const CLOSING: &[&str] = &[
+    "bind_interface",
+    "capath",
+    "mount_point",
+    "psk_hint",
+    "tls_engine",
+    "tls_keyform",
+    "use_subject_as_username",
+    "use_username_as_clientid",
+];
+
+/// Options on which rights rest, and that are not there: without them nobody has any.
+pub(super) const DENYING: &[&str] = &["auth_plugin", "clientid_prefixes", "plugin", "psk_file"];
+
 /// Options of a bridge, which are passed over together with it.
 pub(super) const BRIDGE: &[&str] = &[
     "address",

@@ -1,6 +1,9 @@
 //! From mosquitto's options to a configuration of ours.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write as _,
+};
 
 use super::{
     Imported, Kind, Note,
@@ -12,7 +15,10 @@ use super::{
 
 /// Translates a configuration; `rules` is the name of the file of rules, if one is needed.
 pub(super) fn translate(lines: &[Line], rules: &str) -> Imported {
-    let mut translation = Translation::default();
+    // It holds wherever it stands.
+    let is_set = |line: &&Line| line.option == "per_listener_settings";
+    let per_listener = lines.iter().rfind(is_set).is_some_and(|line| is_on(&line.value));
+    let mut translation = Translation { per_listener, ..Translation::default() };
     lines.iter().for_each(|line| translation.take(line));
     translation.finish(rules)
 }
@@ -23,6 +29,8 @@ struct Translation {
     /// Keys of [limits], [features], [store], [log] and [sys].
     tables: BTreeMap<&'static str, BTreeMap<&'static str, String>>,
     listeners: Vec<Listener>,
+    /// The listener that options speak of, in each file.
+    current: HashMap<String, usize>,
     /// Options before the first `listener` are those of the default listener.
     default: Listener,
     has_default: bool,
@@ -55,6 +63,12 @@ impl Translation {
             return;
         }
         if let Some((_, kind, text)) = OPTIONS.iter().find(|(name, ..)| *name == option) {
+            if options::CLOSING.contains(&option) {
+                self.close(line);
+            }
+            if options::DENYING.contains(&option) {
+                self.deny_all(line);
+            }
             return self.note(line, *kind, *text);
         }
         if option.starts_with("auth_opt_") || option.starts_with("plugin_opt_") {
@@ -64,6 +78,10 @@ impl Translation {
             return self.note(line, Kind::Lost, "it is for a bridge, and there are none yet");
         }
         if line.value.is_empty() && options::TRANSLATED.contains(&option) {
+            match option {
+                "password_file" | "acl_file" | "allow_anonymous" => self.deny_all(line),
+                _ => self.close(line),
+            }
             return self.note(line, Kind::Lost, "it has no value");
         }
         if !(self.take_listener(line)
@@ -77,89 +95,130 @@ impl Translation {
         }
     }
 
-    /// The listener that options speak of.
-    fn listener(&mut self) -> &mut Listener {
-        match self.listeners.last_mut() {
+    /// The listener that an option speaks of.
+    fn listener(&mut self, line: &Line) -> &mut Listener {
+        match self.current.get(line.file()).and_then(|at| self.listeners.get_mut(*at)) {
             Some(listener) => listener,
-            None => &mut self.default,
+            None => {
+                self.has_default = true;
+                if self.default.place.is_empty() {
+                    self.default.place.clone_from(&line.place);
+                }
+                &mut self.default
+            }
         }
+    }
+
+    /// Rights of whoever an option speaks of.
+    fn access(&mut self, line: &Line) -> &mut Access {
+        if !self.per_listener {
+            return &mut self.access;
+        }
+        match self.current.get(line.file()).and_then(|at| self.listeners.get_mut(*at)) {
+            Some(listener) => &mut listener.access,
+            None => &mut self.default.access,
+        }
+    }
+
+    /// What an option protected is not served.
+    fn close(&mut self, line: &Line) {
+        let why = format!("{} {}", line.option, line.value).trim_end().to_owned();
+        self.listener(line).closed.push(why);
+    }
+
+    /// What rights rest on is not there.
+    fn deny_all(&mut self, line: &Line) {
+        self.access(line).no_rights = true;
     }
 
     fn take_listener(&mut self, line: &Line) -> bool {
         let value = line.value.clone();
         match line.option.as_str() {
             "listener" => self.begin_listener(line),
-            "port" => match value.parse() {
-                Ok(port) => {
-                    (self.default.port, self.has_default) = (port, true);
-                    self.default.place.clone_from(&line.place);
-                }
-                Err(_) => self.note(line, Kind::Lost, "this is no port"),
-            },
-            "bind_address" => {
-                self.default.host = Some(value);
+            "port" => {
                 self.has_default = true;
+                self.default.place.clone_from(&line.place);
+                match value.parse() {
+                    Ok(port) => self.default.port = port,
+                    Err(_) => {
+                        self.default.closed.push(format!("port {value}"));
+                        self.note(line, Kind::Lost, "this is no port");
+                    }
+                }
+            }
+            "bind_address" => {
+                self.has_default = true;
+                self.default.host = Some(value);
             }
             "protocol" => match value.as_str() {
-                "websockets" => self.listener().is_websocket = true,
-                "mqtt" => self.listener().is_websocket = false,
-                _ => self.note(line, Kind::Lost, "there are mqtt and websockets"),
+                "websockets" => self.listener(line).is_websocket = true,
+                "mqtt" => {}
+                _ => self.close_with(line, "there are mqtt and websockets"),
             },
             "socket_domain" => match value.as_str() {
-                "ipv4" => self.listener().family = Family::V4,
-                "ipv6" => self.listener().family = Family::V6,
-                _ => self.note(line, Kind::Lost, "there are ipv4 and ipv6"),
+                "ipv4" => self.listener(line).family = Family::V4,
+                "ipv6" => self.listener(line).family = Family::V6,
+                _ => self.close_with(line, "there are ipv4 and ipv6"),
             },
-            "certfile" => self.listener().certificate = Some(value),
-            "keyfile" => self.listener().key = Some(value),
-            "cafile" => self.listener().authority = Some(value),
-            "crlfile" => self.listener().crl = Some(value),
-            "require_certificate" => self.listener().requires_certificate = value == "true",
-            "use_identity_as_username" => self.listener().by_certificate = value == "true",
+            "certfile" => self.listener(line).certificate = Some(value),
+            "keyfile" => self.listener(line).key = Some(value),
+            "cafile" => self.listener(line).authority = Some(value),
+            "crlfile" => self.listener(line).crl = Some(value),
+            "require_certificate" => self.listener(line).requires_certificate |= !is_off(&value),
+            "use_identity_as_username" if is_off(&value) => {}
+            "use_identity_as_username" => {
+                // Nobody has another name there, so a certificate has to be shown.
+                let listener = self.listener(line);
+                (listener.by_certificate, listener.requires_certificate) = (true, true);
+            }
             "tls_version" => match value.as_str() {
-                "tlsv1.3" => self.listener().tls_minimum = Some("1.3"),
-                "tlsv1.2" => self.listener().tls_minimum = Some("1.2"),
+                "tlsv1.3" => self.listener(line).tls_minimum = Some("1.3"),
+                "tlsv1.2" => self.listener(line).tls_minimum = Some("1.2"),
                 _ => self.note(line, Kind::Differs, "TLS 1.2 is the oldest version that is spoken"),
             },
             "max_connections" => match value.parse::<i64>() {
                 Ok(max) if max > 0 => {
-                    self.listener().connections_max = Some(u32::try_from(max).unwrap_or(u32::MAX));
+                    let max = u32::try_from(max).unwrap_or(u32::MAX);
+                    self.listener(line).connections_max = Some(max);
                 }
-                _ => {}
+                Ok(_) => {}
+                Err(_) => self.close_with(line, "this is no number"),
             },
             _ => return false,
         }
         true
     }
 
+    fn close_with(&mut self, line: &Line, why: &str) {
+        self.close(line);
+        self.note(line, Kind::Lost, why);
+    }
+
     fn begin_listener(&mut self, line: &Line) {
         self.in_bridge = false;
         let mut parts = line.value.split_whitespace();
         let port = parts.next().and_then(|port| port.parse().ok());
-        let Some(port) = port else { return self.note(line, Kind::Lost, "this is no port") };
         let host = parts.next().map(str::to_owned);
-        if port == 0 && !host.as_deref().is_some_and(|path| path.starts_with('/')) {
-            return self.note(
-                line,
-                Kind::Lost,
-                "a socket of the file system needs an absolute path",
-            );
-        }
         let place = line.place.clone();
-        self.listeners.push(Listener { place, port, host, ..Listener::default() });
+        let is_path = host.as_deref().is_some_and(|path| path.starts_with('/'));
+        // What follows speaks of this one, even if it is none.
+        self.current.insert(line.file().to_owned(), self.listeners.len());
+        let port_or_none = port.unwrap_or(1883);
+        self.listeners.push(Listener { place, port: port_or_none, host, ..Listener::default() });
+        if port.is_none() {
+            self.close_with(line, "this is no port");
+        } else if port == Some(0) && !is_path {
+            self.close_with(line, "a socket of the file system needs an absolute path");
+        }
     }
 
     fn take_access(&mut self, line: &Line) -> bool {
         let value = line.value.clone();
-        let access = match (self.per_listener, self.listeners.last_mut()) {
-            (true, Some(listener)) => &mut listener.access,
-            _ => &mut self.access,
-        };
         match line.option.as_str() {
-            "per_listener_settings" => self.per_listener = value == "true",
-            "allow_anonymous" => access.anonymous = Some(value == "true"),
-            "password_file" => access.passwords = Some(value),
-            "acl_file" => access.acl = Some(value),
+            "per_listener_settings" => {}
+            "allow_anonymous" => self.access(line).anonymous = Some(is_on(&value)),
+            "password_file" => self.access(line).passwords = Some(value),
+            "acl_file" => self.access(line).acl = Some(value),
             _ => return false,
         }
         true
@@ -212,8 +271,8 @@ impl Translation {
     fn take_rest(&mut self, line: &Line) -> bool {
         let value = line.value.as_str();
         match line.option.as_str() {
-            "retain_available" => self.set("features", "retain", value == "true"),
-            "persistence" if value == "true" => {
+            "retain_available" => self.set("features", "retain", is_on(value)),
+            "persistence" if is_on(value) => {
                 let text =
                     "sessions and messages are always kept; those of mosquitto are not taken over";
                 self.note(line, Kind::Differs, text);
@@ -256,6 +315,7 @@ impl Translation {
             }
             self.listeners.insert(0, default);
         }
+        self.close_what_cannot_be_had();
         let level = match &*self.log_types {
             [] => None,
             types if types.iter().any(|kind| kind == "debug" || kind == "all") => Some("debug"),
@@ -273,6 +333,9 @@ impl Translation {
         );
         let granted = grant::grant(&self.wishes(), rules, &mut self.notes);
         text.push_str(&granted.top);
+        if !self.listeners.is_empty() && self.listeners.iter().all(|one| !one.closed.is_empty()) {
+            text.push_str("\n# None of the listeners can be served as it was.\nlisten = []\n");
+        }
         for (table, keys) in &self.tables {
             let _ = writeln!(text, "\n[{table}]");
             for (key, value) in keys {
@@ -286,6 +349,35 @@ impl Translation {
         Imported { settings: text, rules: granted.rules, notes: self.notes }
     }
 
+    /// A listener whose protection cannot be had here is not served.
+    fn close_what_cannot_be_had(&mut self) {
+        let acl = self.listeners.iter().find_map(|one| one.access.acl.clone());
+        let mut lost = Vec::new();
+        for listener in &mut self.listeners {
+            let is_tls = listener.certificate.is_some() && listener.key.is_some();
+            let wants_tls = listener.certificate.is_some()
+                || listener.key.is_some()
+                || listener.requires_certificate
+                || listener.crl.is_some();
+            if wants_tls && !is_tls {
+                listener.closed.push("TLS without both certfile and keyfile".to_owned());
+            }
+            if listener.requires_certificate && listener.authority.is_none() {
+                listener.closed.push("client certificates without a cafile".to_owned());
+            }
+            if self.per_listener && listener.access.acl.is_some() && listener.access.acl != acl {
+                listener.closed.push("another acl_file than that of the first listener".to_owned());
+            }
+            if let Some(why) = listener.closed.first() {
+                let text = format!(
+                    "the listener is written as a comment, so that nobody gets in who did not before: {why}"
+                );
+                lost.push(Note { place: listener.place.clone(), kind: Kind::Lost, text });
+            }
+        }
+        self.notes.extend(lost);
+    }
+
     /// Who may connect at each listener.
     fn wishes(&self) -> Vec<Wish> {
         let of = |listener: &Listener| Wish {
@@ -295,14 +387,25 @@ impl Translation {
                 false => self.access.clone(),
             },
             by_certificate: listener.by_certificate,
-            is_private: listener.is_private(),
+            is_private: listener.is_private() || !listener.closed.is_empty(),
         };
         if self.listeners.is_empty() {
-            let (place, access) = (String::new(), self.access.clone());
+            let access = if self.per_listener { &self.default.access } else { &self.access };
+            let (place, access) = (String::new(), access.clone());
             return vec![Wish { place, access, by_certificate: false, is_private: true }];
         }
         self.listeners.iter().map(of).collect()
     }
+}
+
+/// Whether a switch is on; what is not clearly so is not.
+fn is_on(value: &str) -> bool {
+    matches!(value, "true" | "1")
+}
+
+/// Whether a switch is off; what is not clearly so is not.
+fn is_off(value: &str) -> bool {
+    matches!(value, "false" | "0")
 }
 
 /// `14d` and the like: hours, days, weeks, months and years.
@@ -321,162 +424,4 @@ fn seconds(text: &str) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{config::Config, import::conf};
-
-    fn import(text: &str) -> (Config, Imported) {
-        let imported = translate(&conf::parse("m", text), "rules.toml");
-        let parsed = Config::parse("c.toml", &imported.settings, &[]);
-        let (config, _) = parsed.unwrap_or_else(|why| panic!("{why:?}\n{}", imported.settings));
-        (config, imported)
-    }
-
-    fn notes(imported: &Imported) -> Vec<String> {
-        imported.notes.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn a_usual_file_is_translated() {
-        let (config, imported) = import(
-            "persistence true\npersistence_location /var/lib/mosquitto/\nmax_queued_messages 500\n\
-             max_inflight_messages 0\npersistent_client_expiration 2w\nlog_type error\nlog_type warning\n\
-             password_file /etc/mosquitto/pw\nacl_file /etc/mosquitto/acl\nlistener 1883 127.0.0.1\n\
-             listener 8883\ncertfile /c.pem\nkeyfile /k.pem\ncafile /ca.pem\nrequire_certificate true\n\
-             max_connections 100\nlistener 9001\nprotocol websockets\nsocket_domain ipv4\nlistener 0 /run/m.sock\n",
-        );
-        let urls: Vec<_> = config.listeners.iter().map(|one| one.url.to_string()).collect();
-        assert_eq!(
-            urls,
-            [
-                "tcp://127.0.0.1:1883",
-                "tls://0.0.0.0:8883",
-                "tls://[::]:8883",
-                "ws://0.0.0.0:9001",
-                "unix:///run/m.sock"
-            ]
-        );
-        assert_eq!(config.listeners[1].connections_max, Some(100));
-        let limits = &config.limits;
-        assert_eq!(
-            (limits.session_queue_max, limits.send_window_max, limits.session_expiry_s_max),
-            (500, 65_535, 2 * 7 * 86_400)
-        );
-        assert_eq!(config.log.level, crate::config::LogLevel::Warn);
-        assert_eq!(config.store.data_dir.to_str(), Some("/var/lib/mosquitto/cairnmq"));
-        let access = config.access.unwrap();
-        assert_eq!(access.providers.len(), 1);
-        assert!(matches!(access.rules, crate::config::RulesConfig::Mosquitto(..)));
-        assert!(!config.allow_anonymous && imported.rules.is_none());
-        assert!(
-            imported.notes.iter().all(|note| note.kind != Kind::Lost),
-            "{:?}",
-            notes(&imported)
-        );
-    }
-
-    #[test]
-    fn what_was_open_stays_open_and_is_said_aloud() {
-        let (config, imported) = import("listener 1883\nallow_anonymous true\n");
-        assert!(config.allow_anonymous && config.access.is_none());
-        assert!(notes(&imported)[0].contains("everybody from other machines may connect"));
-        let (config, imported) = import("listener 1883 127.0.0.1\nallow_anonymous true\n");
-        assert!(!config.allow_anonymous && imported.notes.is_empty());
-        // Nobody gets in, as in mosquitto since 2.0.
-        let (config, imported) = import("listener 1883\n");
-        assert!(config.access.is_some_and(|access| access.providers.is_empty()));
-        assert!(notes(&imported)[0].contains("nobody may connect here"));
-        let (config, _) = import("");
-        assert_eq!(config, Config::default());
-    }
-
-    #[test]
-    fn without_an_acl_file_rules_allow_everything() {
-        let (config, imported) = import("listener 1883\npassword_file pw\nallow_anonymous true\n");
-        let rules = imported.rules.unwrap();
-        access::Policy::parse_rules("rules.toml", &rules).unwrap();
-        let access = config.access.unwrap();
-        let names: Vec<_> = access.providers.iter().map(|one| one.name.as_str()).collect();
-        assert_eq!(names, ["everybody", "passwords pw"]);
-        let asked = config.listeners[0].providers.clone().unwrap();
-        assert_eq!(asked, ["passwords pw", "everybody"]);
-    }
-
-    #[test]
-    fn settings_by_listener_are_kept_apart() {
-        let (config, imported) = import(
-            "per_listener_settings true\nlistener 1883\npassword_file a\nacl_file x\nlistener 1884\n\
-             allow_anonymous true\nacl_file y\nlistener 8883\ncertfile c\nkeyfile k\ncafile ca\n\
-             require_certificate true\nuse_identity_as_username true\n",
-        );
-        let asked: Vec<_> =
-            config.listeners.iter().map(|one| one.providers.clone().unwrap().join("+")).collect();
-        assert_eq!(
-            asked,
-            [
-                "passwords a",
-                "passwords a",
-                "everybody",
-                "everybody",
-                "certificates",
-                "certificates"
-            ]
-        );
-        assert!(
-            notes(&imported).iter().any(|note| note.contains("one file holds for all listeners"))
-        );
-    }
-
-    #[test]
-    fn what_is_not_there_is_said_with_its_place() {
-        let (_, imported) = import(
-            "connection cloud\naddress x:1883\ntopic # out 1\nremote_password s3cret\nlistener 1883 ::1\r\n\
-             mount_point a/\nmax_conections 5\nplugin /x.so\nplugin_opt_a b\nmax_keepalive many\nallow_anonymous\n",
-        );
-        let said = notes(&imported);
-        for (at, wanted) in [
-            "m:1: NOT TRANSLATED: connection: the bridge \"cloud\"",
-            "m:6: NOT TRANSLATED: mount_point: ",
-            "m:7: NOT TRANSLATED: max_conections: mosquitto has no such option; did you mean max_connections?",
-            "m:8: NOT TRANSLATED: plugin: ",
-            "m:9: NOT TRANSLATED: plugin_opt_a: ",
-            "m:10: NOT TRANSLATED: max_keepalive: \"many\" is no number",
-            "m:11: NOT TRANSLATED: allow_anonymous: it has no value",
-        ]
-        .iter()
-        .enumerate()
-        {
-            assert!(said[at].starts_with(wanted), "{wanted}\n{said:#?}");
-        }
-        assert!(!imported.settings.contains("s3cret"));
-    }
-
-    /// Every option of the manual is known; the manual is there if mosquitto is.
-    #[test]
-    fn every_option_has_something_to_say_or_to_do() {
-        let known = |name: &str| {
-            options::TRANSLATED.contains(&name)
-                || options::is_of_bridge(name)
-                || OPTIONS.iter().any(|(option, ..)| *option == name)
-        };
-        for name in options::TRANSLATED
-            .iter()
-            .filter(|name| !matches!(**name, "include_dir" | "connection"))
-        {
-            let line = Line { place: "m:1".into(), option: (*name).into(), value: "1".into() };
-            let mut translation = Translation::default();
-            translation.take(&line);
-            let unknown = translation.notes.iter().any(|note| note.text.contains("no such option"));
-            assert!(!unknown, "{name}");
-        }
-        let examples = std::fs::read_to_string("/usr/share/doc/mosquitto/examples/mosquitto.conf");
-        for line in examples.unwrap_or_default().lines() {
-            // Options stand there as comments, each with its default.
-            let Some(option) = line.strip_prefix('#') else { continue };
-            let word = option.split(' ').next().unwrap_or_default();
-            let is_option = word.contains('_')
-                && word.chars().all(|char| char.is_ascii_lowercase() || char == '_');
-            assert!(!is_option || known(word), "{word}");
-        }
-    }
-}
+mod tests;
