@@ -178,6 +178,20 @@ fn retained_messages_come_and_go_and_a_will_is_left() {
     assert_eq!(watcher.line(), "gone/mortal bye");
 }
 
+/// A publisher that the broker holds up waits, and all arrives.
+#[test]
+fn a_publisher_is_held_up() {
+    let broker = Broker::start(&format!(
+        "{PLAIN}[limits]\nbyte_rate_in = \"100000:1\"\nover_rate = \"pause\"\n"
+    ));
+    let url = url(&broker);
+    let mut subscriber = Subscriber::start(&broker, &url, &["-t", "t", "-F", "%l"]);
+    let payload = "x".repeat(10_000);
+    let output = publish(&url, &["-t", "t", "-m", &payload, "--repeat", "30"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    (0..30).for_each(|_| assert_eq!(subscriber.line(), "10000"));
+}
+
 /// A session goes on where it was, and a signal ends a subscriber in good order.
 #[test]
 fn a_session_is_kept() {
@@ -270,8 +284,11 @@ fn every_door_is_open() {
         let url = address.replace("tls://", "mqtts://").replace("127.0.0.1", "localhost");
         let arguments = ["-t", "t", "-C", "1", "--cafile", authority];
         let mut subscriber = Subscriber::start(&broker, &url, &arguments);
-        let payload = "x".repeat(100_000);
-        let output = publish(&url, &["-t", "t", "-m", &payload, "-q", "1", "--cafile", authority]);
+        let payload = "x".repeat(1_000_000);
+        let file = broker.path("payload");
+        fs::write(&file, &payload).unwrap();
+        let file = file.to_str().unwrap();
+        let output = publish(&url, &["-t", "t", "-f", file, "-q", "1", "--cafile", authority]);
         assert!(output.status.success(), "{url}: {}", text(&output.stderr));
         assert_eq!(subscriber.line(), payload, "{url}");
         if url.starts_with("mqtts://") {

@@ -12,7 +12,10 @@ use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
-use tungstenite::{Message, WebSocket, client::IntoClientRequest as _, http::HeaderValue};
+use tungstenite::{
+    Message, WebSocket, client::IntoClientRequest as _, http::HeaderValue,
+    protocol::WebSocketConfig,
+};
 
 use super::args::ConnectionArguments;
 
@@ -118,6 +121,14 @@ impl Link {
         }
     }
 
+    /// Writes take as long as the broker wants from now on: one that holds a publisher up does not read.
+    pub(super) fn be_patient(&self) -> io::Result<()> {
+        match self.plain() {
+            Plain::Tcp(stream) => stream.set_write_timeout(None),
+            Plain::Unix(stream) => stream.set_write_timeout(None),
+        }
+    }
+
     /// Writes nothing more.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         match self {
@@ -216,7 +227,9 @@ fn upgrade(link: Link, place: &Place<'_>) -> Result<Link, String> {
     let url = format!("{scheme}://{host}:{}{path}", place.port);
     let mut request = url.into_client_request().map_err(|error| error.to_string())?;
     request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("mqtt"));
-    let (stream, _) = tungstenite::client::client(request, link)
+    // Packets bound what comes.
+    let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
+    let (stream, _) = tungstenite::client::client_with_config(request, link, Some(config))
         .map_err(|error| format!("no WebSocket there: {error}"))?;
     Ok(Link::WebSocket(Box::new(stream), Vec::new()))
 }

@@ -34,6 +34,9 @@ pub(crate) const TIMED_OUT: u8 = 27;
 /// How long one wait for bytes takes at most: signals and deadlines are looked at in between.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// Messages that are sent before it is looked what the broker says.
+const BURST: usize = 64;
+
 /// Publishes what is wanted.
 ///
 /// # Errors
@@ -47,7 +50,14 @@ pub(crate) fn publish(arguments: PubArguments) -> Result<(), Vec<String>> {
     let mut is_over = false;
     loop {
         let mut patience = PATIENCE;
+        let mut sent = 0;
         while !is_over && publisher.may_send() {
+            // What the broker says is heard in between, even if nothing has to be waited for.
+            sent += 1;
+            if sent > BURST {
+                patience = Duration::ZERO;
+                break;
+            }
             match source.next(Instant::now()) {
                 Next::Payload(payload) => {
                     let packet = publisher.publish(&template, &payload).map_err(one)?;
@@ -136,11 +146,12 @@ fn one(problem: String) -> Vec<String> {
     vec![problem]
 }
 
-/// Whether SIGINT or SIGTERM came.
+/// Whether SIGINT or SIGTERM came; a second one ends the program at once.
 fn on_signals() -> Result<Arc<AtomicBool>, Vec<String>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop))
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
             .map_err(|error| one(format!("cannot wait for signals: {error}")))?;
     }
     Ok(stop)

@@ -77,6 +77,7 @@ impl Talk {
                     talk.keep_alive =
                         (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)));
                     talk.early = packets.collect();
+                    talk.link.be_patient().map_err(|error| talk.lost(&error))?;
                     return Ok((talk, *ack));
                 }
                 Some(Packet::Auth(_)) => {

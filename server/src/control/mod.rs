@@ -72,7 +72,7 @@ struct Place {
 
 /// A wish.
 #[derive(Clone, Debug, Deserialize, Serialize, Subcommand)]
-#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "do", rename_all = "snake_case")]
 pub(crate) enum Request {
     /// What the broker is and has, in a few lines.
     Status,
