@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use settings::{Entry, Kind};
 
 use super::Config;
+use crate::address::ListenUrl;
 
 /// A table of the file, what it is about, and its keys.
 type Table = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
@@ -455,6 +456,11 @@ pub(crate) fn starting_file() -> String {
                 continue;
             }
             let value = match (&entry.value, &entry.place, &entry.kind) {
+                // What holds if it is not set is more than an empty list.
+                _ if path == "listen" => {
+                    let urls = ListenUrl::defaults().map(|url| format!("\"{url}\""));
+                    format!("[{}]", urls.join(", "))
+                }
                 (Some(value), None, _) => value.clone(),
                 (_, _, Kind::Number { least, .. }) => least.to_string(),
                 (_, _, Kind::List) => "[]".into(),
