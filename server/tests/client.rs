@@ -6,7 +6,8 @@ mod support;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
     process::{Child, ChildStdout, Output, Stdio},
 };
 
@@ -51,7 +52,7 @@ impl Subscriber {
     fn end(mut self) -> (Option<i32>, String) {
         let status = until("it ends", || self.child.try_wait().unwrap());
         let mut said = String::new();
-        std::io::Read::read_to_string(&mut self.child.stderr.take().unwrap(), &mut said).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         (status.code(), said)
     }
 }
@@ -192,6 +193,47 @@ fn a_publisher_is_held_up() {
     (0..30).for_each(|_| assert_eq!(subscriber.line(), "10000"));
 }
 
+/// How a publisher ends: nobody's message is no failure, what cannot be sent brings no Will about.
+#[test]
+fn a_publisher_ends_in_good_order() {
+    let broker = Broker::start(PLAIN);
+    let url = url(&broker);
+    for (more, said) in [("-v", "cairnmq: the broker took it; nobody subscribes\n"), ("-r", "")] {
+        let output = publish(&url, &["-t", "nobody", "-m", "x", "-q", "1", more]);
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), said.to_owned()));
+    }
+    let mut watcher = Subscriber::start(&broker, &url, &["-t", "gone/#", "-v"]);
+    let file = broker.path("payload");
+    fs::write(&file, vec![0; 2 << 20]).unwrap();
+    let file = file.to_str().unwrap();
+    let output = publish(&url, &["-t", "t", "-f", file, "--will-topic", "gone/big"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("and the broker takes"), "{}", text(&output.stderr));
+    assert!(publish(&url, &["-t", "gone/no", "-m", "Will", "-q", "1"]).status.success());
+    assert_eq!(watcher.line(), "gone/no Will");
+}
+
+/// A signal ends a publisher that waits, and it says what is not known to be there.
+#[test]
+fn a_publisher_that_is_stopped_says_what_is_open() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("mqtt://{}", silent.local_addr().unwrap());
+    let arguments = ["pub", "--url", &url, "-t", "t", "-m", "x", "-q", "1", "--protocol", "3.1.1"];
+    let child = program(&arguments).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut stream, _) = silent.accept().unwrap();
+    let mut packets = [0; 1024];
+    assert!(stream.read(&mut packets).unwrap() > 0, "CONNECT");
+    stream.write_all(&[0x20, 2, 0, 0]).unwrap();
+    assert!(stream.read(&mut packets).unwrap() > 0, "PUBLISH");
+    let id = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert_eq!(stream.read(&mut packets).unwrap(), 2, "DISCONNECT");
+    drop(stream);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("acknowledged 1 of"), "{}", text(&output.stderr));
+}
+
 /// A session goes on where it was, and a signal ends a subscriber in good order.
 #[test]
 fn a_session_is_kept() {
@@ -221,7 +263,7 @@ fn what_is_wrong_is_said() {
         "{PLAIN}[features]\nmaximum_qos = 1\nretain = false\nshared_subscriptions = false\n"
     ));
     let url = url(&broker);
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = format!("mqtt://{nobody}");
     for (url, arguments, wanted) in [
         (&nobody, &["-t", "t", "-m", "x"][..], "does a broker listen there? (--url)"),

@@ -148,10 +148,10 @@ pub(crate) struct PubArguments {
     #[arg(short, long)]
     pub(crate) retain: bool,
     /// Publish it so many times.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "lines")]
     pub(crate) repeat: u64,
     /// Between two of them, milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 0)]
+    #[arg(long, value_name = "MS", default_value_t = 0, conflicts_with = "lines")]
     pub(crate) delay: u64,
     /// Message Expiry Interval, seconds (5.0).
     #[arg(long, value_name = "SECONDS")]
@@ -174,7 +174,7 @@ pub(crate) struct PubArguments {
     /// A User Property (5.0); may be given more than once.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     property: Vec<(String, String)>,
-    /// Say what the broker answers.
+    /// Say when nobody subscribes to the topic.
     #[arg(short, long)]
     pub(crate) verbose: bool,
 }

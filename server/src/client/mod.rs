@@ -23,6 +23,7 @@ use std::{
 use codec::{Packet, ReasonCode};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use args::Template;
 pub(crate) use args::{PubArguments, SubArguments};
 use publisher::Publisher;
 use source::{Next, Source};
@@ -45,39 +46,30 @@ pub(crate) fn publish(arguments: PubArguments) -> Result<(), Vec<String>> {
     let template = arguments.template().map_err(one)?;
     let mut source = Source::open(&arguments).map_err(one)?;
     let (mut talk, connack) = Talk::begin(&arguments.connection, true).map_err(one)?;
-    let mut publisher = Publisher::new(arguments.qos(), &connack).map_err(one)?;
-    let stop = on_signals()?;
-    let mut is_over = false;
-    loop {
-        let mut patience = PATIENCE;
-        let mut sent = 0;
-        while !is_over && publisher.may_send() {
-            // What the broker says is heard in between, even if nothing has to be waited for.
-            sent += 1;
-            if sent > BURST {
-                patience = Duration::ZERO;
-                break;
-            }
-            match source.next(Instant::now()) {
-                Next::Payload(payload) => {
-                    let packet = publisher.publish(&template, &payload).map_err(one)?;
-                    talk.send(&packet).map_err(one)?;
-                }
-                Next::Wait(wait) => {
-                    patience = patience.min(wait);
-                    break;
-                }
-                Next::End => is_over = true,
-            }
+    let mut publisher = match Publisher::new(arguments.qos(), &connack) {
+        Ok(publisher) => publisher,
+        // A goodbye, so that no Will is published.
+        Err(problem) => {
+            talk.end();
+            return Err(one(problem));
         }
-        if (is_over && publisher.is_idle()) || stop.load(Ordering::Relaxed) {
+    };
+    let stop = on_signals()?;
+    while !publisher.is_done() && !stop.load(Ordering::Relaxed) {
+        let patience = send_some(&mut talk, &mut publisher, &mut source, &template).map_err(one)?;
+        if publisher.is_done() {
             break;
         }
         for packet in talk.receive(patience).map_err(one)? {
             if let Packet::Disconnect(said) = &packet {
                 return Err(vec![talk::farewell(said)]);
             }
-            if let Some(answer) = publisher.hear(&packet, arguments.verbose) {
+            let heard = publisher.hear(&packet);
+            if heard.is_unheard && arguments.verbose {
+                // Whoever closed standard error does not want to know.
+                let _ = writeln!(io::stderr(), "cairnmq: the broker took it; nobody subscribes");
+            }
+            if let Some(answer) = heard.answer {
                 talk.send(&answer).map_err(one)?;
             }
         }
@@ -85,6 +77,34 @@ pub(crate) fn publish(arguments: PubArguments) -> Result<(), Vec<String>> {
     talk.end();
     let problems = publisher.problems();
     if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// Sends what may be sent now. Returns how long to listen afterwards.
+///
+/// # Errors
+/// The connection is lost.
+fn send_some(
+    talk: &mut Talk,
+    publisher: &mut Publisher,
+    source: &mut Source,
+    template: &Template,
+) -> Result<Duration, String> {
+    for _ in 0..BURST {
+        if !publisher.may_send() {
+            return Ok(PATIENCE);
+        }
+        match source.next(Instant::now()) {
+            Next::Payload(payload) => match publisher.publish(template, &payload) {
+                Ok(packet) => talk.send(&packet)?,
+                Err(problem) => publisher.give_up(problem),
+            },
+            Next::Wait(wait) => return Ok(PATIENCE.min(wait)),
+            Next::Broken(problem) => publisher.give_up(problem),
+            Next::End => publisher.finish(),
+        }
+    }
+    // What the broker says is heard in between, even if nothing has to be waited for.
+    Ok(Duration::ZERO)
 }
 
 /// Subscribes, and shows what comes. Returns the status to end with.

@@ -19,7 +19,19 @@ pub(super) struct Publisher {
     in_flight: BTreeMap<PacketId, bool>,
     /// The broker knows the alias.
     alias_known: bool,
+    /// Nothing more is published.
+    is_over: bool,
+    /// Why, if that was not wanted, and what the broker refused.
     problems: Vec<String>,
+}
+
+/// What a packet brings about.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Heard {
+    /// To be sent.
+    pub(super) answer: Option<Packet>,
+    /// The broker took the message, and nobody got it.
+    pub(super) is_unheard: bool,
 }
 
 impl Publisher {
@@ -37,6 +49,7 @@ impl Publisher {
             last_id: 0,
             in_flight: BTreeMap::new(),
             alias_known: false,
+            is_over: false,
             problems: Vec::new(),
         };
         for property in connack.properties.iter() {
@@ -56,16 +69,33 @@ impl Publisher {
 
     /// Whether one more message may be sent now.
     pub(super) fn may_send(&self) -> bool {
-        self.in_flight.len() < self.window
+        !self.is_over && self.in_flight.len() < self.window
     }
 
-    /// Whether everything that was sent is acknowledged.
-    pub(super) fn is_idle(&self) -> bool {
-        self.in_flight.is_empty()
+    /// Publishes nothing more.
+    pub(super) const fn finish(&mut self) {
+        self.is_over = true;
     }
 
-    /// What went wrong.
-    pub(super) fn problems(self) -> Vec<String> {
+    /// Publishes nothing more, since something is wrong; what was sent is still waited for.
+    pub(super) fn give_up(&mut self, problem: String) {
+        self.problems.push(problem);
+        self.is_over = true;
+    }
+
+    /// Whether nothing more is sent, and everything that was is acknowledged.
+    pub(super) fn is_done(&self) -> bool {
+        self.is_over && self.in_flight.is_empty()
+    }
+
+    /// What went wrong, once the run has ended.
+    pub(super) fn problems(mut self) -> Vec<String> {
+        let open = self.in_flight.len();
+        if open > 0 {
+            self.problems.push(format!(
+                "stopped before the broker had acknowledged {open} of the messages; it may have them"
+            ));
+        }
         self.problems
     }
 
@@ -121,39 +151,34 @@ impl Publisher {
         }
     }
 
-    /// What is to be answered to a packet.
-    pub(super) fn hear(&mut self, packet: &Packet, verbose: bool) -> Option<Packet> {
-        match packet {
-            Packet::PubAck(ack) | Packet::PubComp(ack) => {
-                self.in_flight.remove(&ack.packet_id);
-                self.judge(ack, verbose);
-                None
-            }
-            Packet::PubRec(ack) if ack.reason.is_error() => {
-                self.in_flight.remove(&ack.packet_id);
-                self.judge(ack, verbose);
-                None
-            }
-            Packet::PubRec(ack) => {
-                let released = self.in_flight.get_mut(&ack.packet_id)?;
+    /// What a packet brings about.
+    pub(super) fn hear(&mut self, packet: &Packet) -> Heard {
+        let (Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubComp(ack)) = packet else {
+            return Heard::default();
+        };
+        let is_unheard = ack.reason == ReasonCode::NoMatchingSubscribers;
+        if matches!(packet, Packet::PubRec(_)) && !ack.reason.is_error() {
+            let answer = self.in_flight.get_mut(&ack.packet_id).map(|released| {
                 *released = true;
-                Some(Packet::PubRel(Ack::success(ack.packet_id)))
-            }
-            _ => None,
+                Packet::PubRel(Ack::success(ack.packet_id))
+            });
+            return Heard { answer, is_unheard };
         }
+        self.in_flight.remove(&ack.packet_id);
+        self.judge(ack);
+        Heard { answer: None, is_unheard }
     }
 
-    fn judge(&mut self, ack: &Ack, verbose: bool) {
-        if ack.reason.is_error() {
-            let why = ack.properties.iter().find_map(|property| match property {
-                Property::ReasonString(why) => Some(format!(" ({why})")),
-                _ => None,
-            });
-            let why = why.unwrap_or_default();
-            self.problems.push(format!("the broker refused: {}{why}", reason(ack.reason)));
-        } else if verbose && ack.reason == ReasonCode::NoMatchingSubscribers {
-            self.problems.push("the broker took it, and nobody subscribes to the topic".to_owned());
+    fn judge(&mut self, ack: &Ack) {
+        if !ack.reason.is_error() {
+            return;
         }
+        let why = ack.properties.iter().find_map(|property| match property {
+            Property::ReasonString(why) => Some(format!(" ({why})")),
+            _ => None,
+        });
+        let why = why.unwrap_or_default();
+        self.problems.push(format!("the broker refused: {}{why}", reason(ack.reason)));
     }
 }
 
@@ -184,15 +209,38 @@ mod tests {
         let first = publisher.publish(&template(false, None), b"1").unwrap();
         let second = publisher.publish(&template(false, None), b"2").unwrap();
         assert!(!publisher.may_send() && id(&first) != id(&second));
-        let answer = publisher.hear(&Packet::PubRec(Ack::success(id(&first))), false);
-        assert_eq!(answer, Some(Packet::PubRel(Ack::success(id(&first)))));
+        let heard = publisher.hear(&Packet::PubRec(Ack::success(id(&first))));
+        assert_eq!(heard.answer, Some(Packet::PubRel(Ack::success(id(&first)))));
         assert!(!publisher.may_send(), "PUBREC gives no room yet");
-        publisher.hear(&Packet::PubComp(Ack::success(id(&first))), false);
-        assert!(publisher.may_send() && !publisher.is_idle());
+        publisher.hear(&Packet::PubComp(Ack::success(id(&first))));
+        assert!(publisher.may_send());
+        publisher.finish();
+        assert!(!publisher.may_send() && !publisher.is_done());
         let refused = Ack { reason: ReasonCode::QuotaExceeded, ..Ack::success(id(&second)) };
-        assert_eq!(publisher.hear(&Packet::PubRec(refused), false), None);
-        assert!(publisher.is_idle());
+        assert_eq!(publisher.hear(&Packet::PubRec(refused)), Heard::default());
+        assert!(publisher.is_done());
         assert_eq!(publisher.problems(), ["the broker refused: 0x97 Quota exceeded"]);
+    }
+
+    #[test]
+    fn a_message_that_nobody_gets_is_no_problem() {
+        let mut publisher = Publisher::new(QoS::AtLeastOnce, &connack(&[])).unwrap();
+        let sent = publisher.publish(&template(false, None), b"").unwrap();
+        let reason = ReasonCode::NoMatchingSubscribers;
+        let heard = publisher.hear(&Packet::PubAck(Ack { reason, ..Ack::success(id(&sent)) }));
+        assert_eq!(heard, Heard { answer: None, is_unheard: true });
+        assert!(publisher.problems().is_empty());
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_is_a_problem() {
+        let mut publisher = Publisher::new(QoS::AtLeastOnce, &connack(&[])).unwrap();
+        publisher.publish(&template(false, None), b"").unwrap();
+        publisher.give_up("it does not go on".to_owned());
+        assert!(!publisher.may_send() && !publisher.is_done());
+        let problems = publisher.problems();
+        assert_eq!(problems.len(), 2);
+        assert!(problems[1].contains("acknowledged 1 of the messages"), "{problems:?}");
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(super) enum Source {
 pub(super) enum Next {
     Payload(Vec<u8>),
     Wait(Duration),
+    /// It cannot be read on, and why.
+    Broken(String),
     End,
 }
 
@@ -57,7 +59,8 @@ impl Source {
             Self::Lines(lines) => match lines.try_recv() {
                 Ok(Ok(line)) => Next::Payload(line),
                 Err(TryRecvError::Empty) => Next::Wait(WAIT),
-                Ok(Err(_)) | Err(TryRecvError::Disconnected) => Next::End,
+                Ok(Err(error)) => Next::Broken(format!("cannot read the standard input: {error}")),
+                Err(TryRecvError::Disconnected) => Next::End,
             },
         }
     }
