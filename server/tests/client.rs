@@ -213,6 +213,35 @@ fn a_publisher_ends_in_good_order() {
     assert_eq!(watcher.line(), "gone/no Will");
 }
 
+/// A password of a file comes before one of the environment, which is taken if there is no other.
+#[test]
+fn a_password_comes_from_where_nobody_sees_it() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("secret"), "right\n").unwrap();
+    let secret = fs::File::open(folder.path().join("secret")).unwrap();
+    let added = program(&["passwd", "add", "passwords", "alice"])
+        .current_dir(folder.path())
+        .stdin(secret)
+        .output()
+        .unwrap();
+    assert!(added.status.success(), "{}", text(&added.stderr));
+    let rules = "[[rule]]\nallow = \"publish\"\nuser = \"alice\"\ntopics = \"t\"\n";
+    fs::write(folder.path().join("rules.toml"), rules).unwrap();
+    let access = "[access]\nrules = \"rules.toml\"\n[[access.provider]]\nkind = \"password\"\nfile = \"passwords\"\n";
+    let broker = Broker::start_in(folder, &format!("{PLAIN}{access}"), |_| ());
+    let url = url(&broker);
+    let file = broker.path("secret");
+    let file = ["--password-file", file.to_str().unwrap()];
+    for (variable, more, status) in
+        [("right", &[][..], 0), ("wrong", &[], 1), ("wrong", &file, 0), ("right", &["-P", "no"], 1)]
+    {
+        let arguments =
+            [&["pub", "--url", &url, "-u", "alice", "-t", "t", "-m", "x"], more].concat();
+        let output = program(&arguments).env("CAIRNMQ_PASSWORD", variable).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{more:?}: {}", text(&output.stderr));
+    }
+}
+
 /// A signal ends a publisher that waits, and it says what is not known to be there.
 #[test]
 fn a_publisher_that_is_stopped_says_what_is_open() {
@@ -272,6 +301,11 @@ fn what_is_wrong_is_said() {
         (&url, &["-t", "a/#", "-m", "x"], "is no Topic Name"),
         (&url, &["-t", "$SYS/x", "-m", "x", "-q", "1"], "the broker refused: 0x90"),
         (&url, &["-t", "t", "-m", "x", "--auth-method", "none"], "lets nobody in: 0x8C"),
+        (
+            &url,
+            &["-t", "t", "-m", "x", "--content-type", "a", "--protocol", "3.1.1"],
+            "only MQTT 5.0 has Content Type",
+        ),
     ] {
         let output = publish(url, arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");

@@ -1,10 +1,12 @@
 //! What `cairnmq pub` and `cairnmq sub` are asked.
 
-use std::{fs, path::PathBuf};
+use std::{env, fs, os::unix::ffi::OsStringExt, path::PathBuf};
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use codec::{Connect, Message, Properties, Property, ProtocolVersion, QoS, Will};
+
+use super::only_5;
 
 /// Where the broker is, and who connects.
 #[derive(Args, Clone, Debug)]
@@ -21,8 +23,10 @@ pub(crate) struct ConnectionArguments {
     /// User Name.
     #[arg(short, long, value_name = "NAME", env = "CAIRNMQ_USERNAME")]
     pub(crate) username: Option<String>,
-    /// Password; others can see it in the list of processes, but not one of a file or of the environment.
-    #[arg(short = 'P', long, env = "CAIRNMQ_PASSWORD", hide_env_values = true)]
+    /// Password; others can see it in the list of processes, but not one of a file or of the variable
+    /// CAIRNMQ_PASSWORD, which is taken if neither is given.
+    // Not an `env` of clap's: a file would then conflict with the variable.
+    #[arg(short = 'P', long)]
     password: Option<String>,
     /// A file with the password.
     #[arg(long, value_name = "FILE", conflicts_with = "password")]
@@ -295,7 +299,8 @@ impl ConnectionArguments {
     /// The password cannot be read, or the Will is none.
     pub(crate) fn connect(&self, clean_start: bool) -> Result<Connect, String> {
         let version = self.protocol.codec();
-        let expiry = self.session_expiry.or(self.keep_session.then_some(u32::MAX));
+        let is_kept = self.keep_session && version.is_v5();
+        let expiry = self.session_expiry.or(is_kept.then_some(u32::MAX));
         let optional = [
             expiry.map(Property::SessionExpiryInterval),
             self.receive_maximum.map(Property::ReceiveMaximum),
@@ -310,6 +315,9 @@ impl ConnectionArguments {
         ];
         let properties = optional.into_iter().flatten();
         let properties = properties.chain(user_properties(&self.connect_property)).collect();
+        only_5::check_all(version, &properties)?;
+        let password = self.password()?;
+        self.check_names(version, password.is_some())?;
         let client_id = match version {
             ProtocolVersion::V31 if self.client_id.is_empty() => {
                 format!("cairnmq-{}", std::process::id())
@@ -322,16 +330,33 @@ impl ConnectionArguments {
             clean_start,
             keep_alive_s: self.keep_alive,
             client_id: client_id.into(),
-            will: self.will.will()?.map(Box::new),
+            will: self.will.will(version)?.map(Box::new),
             user_name: self.username.as_deref().map(Into::into),
-            password: self.password()?,
+            password,
             properties,
         })
     }
 
+    /// What 5.0 allows, and its forerunners do not.
+    fn check_names(&self, version: ProtocolVersion, has_password: bool) -> Result<(), String> {
+        if version.is_v5() {
+            return Ok(());
+        }
+        if has_password && self.username.is_none() {
+            return Err("before MQTT 5.0 a password needs a User Name; give --username".to_owned());
+        }
+        if self.keep_session && self.client_id.is_empty() {
+            return Err("a session is kept for a Client Identifier; give --client-id".to_owned());
+        }
+        Ok(())
+    }
+
     fn password(&self) -> Result<Option<Bytes>, String> {
         let Some(path) = &self.password_file else {
-            return Ok(self.password.as_ref().map(|text| text.as_bytes().to_vec().into()));
+            let given = self.password.as_ref().map(|text| text.as_bytes().to_vec());
+            let given =
+                given.or_else(|| env::var_os("CAIRNMQ_PASSWORD").map(OsStringExt::into_vec));
+            return Ok(given.map(Into::into));
         };
         let read =
             fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
@@ -340,7 +365,7 @@ impl ConnectionArguments {
 }
 
 impl WillArguments {
-    fn will(&self) -> Result<Option<Will>, String> {
+    fn will(&self, version: ProtocolVersion) -> Result<Option<Will>, String> {
         let Some(topic) = &self.will_topic else { return Ok(None) };
         let optional = [
             self.will_format.map(|format| Property::PayloadFormatIndicator(format as u8)),
@@ -354,6 +379,8 @@ impl WillArguments {
         let properties = optional.into_iter().flatten();
         let properties: Properties =
             properties.chain(user_properties(&self.will_property)).collect();
+        only_5::check_all(version, &properties)?;
+        only_5::check(version, &[("Will Delay Interval", self.will_delay > 0)])?;
         let message = Message::new(topic, &properties, self.will_payload.as_bytes())
             .map_err(|error| format!("this Will cannot be sent: {error}"))?;
         let (qos, retain, delay_s) = (qos(self.will_qos), self.will_retain, self.will_delay);
@@ -377,7 +404,7 @@ impl PubArguments {
     /// What all messages have in common.
     ///
     /// # Errors
-    /// The topic is none.
+    /// The topic is none, or the version of MQTT has not what is wanted.
     pub(crate) fn template(&self) -> Result<Template, String> {
         if !codec::topic::is_valid_name(&self.topic) {
             return Err(format!(
@@ -396,6 +423,9 @@ impl PubArguments {
         ];
         let properties = optional.into_iter().flatten();
         let properties = properties.chain(user_properties(&self.property)).collect();
+        let version = self.connection.protocol.codec();
+        only_5::check_all(version, &properties)?;
+        only_5::check(version, &[("Topic Alias", self.topic_alias.is_some())])?;
         let (topic, retain) = (self.topic.clone(), self.retain);
         Ok(Template { topic, properties, retain, topic_alias: self.topic_alias })
     }
@@ -409,7 +439,7 @@ impl SubArguments {
     /// What is wrong before anybody is asked.
     ///
     /// # Errors
-    /// A Topic Filter is none.
+    /// A Topic Filter is none, or the version of MQTT has not what is wanted.
     pub(crate) fn check(&self) -> Result<(), String> {
         let all = self.topics.iter().chain(&self.filter_out).chain(&self.unsubscribe);
         for filter in all {
@@ -424,7 +454,15 @@ impl SubArguments {
                 ));
             }
         }
-        Ok(())
+        only_5::check(
+            self.connection.protocol.codec(),
+            &[
+                ("No Local", self.no_local),
+                ("Retain As Published", self.retain_as_published),
+                ("Retain Handling", self.retain_handling > 0),
+                ("Subscription Identifier", self.subscription_id.is_some()),
+            ],
+        )
     }
 }
 
@@ -474,6 +512,34 @@ mod tests {
         assert_eq!((will.qos, will.retain, will.delay_s), (QoS::ExactlyOnce, true, 9));
         assert_eq!((will.message.topic_str(), will.message.payload()), ("w", &b"bye"[..]));
         assert_eq!(will.message.properties().iter().count(), 6);
+    }
+
+    /// What 5.0 alone has is not left out in silence.
+    #[test]
+    fn older_versions_are_not_asked_for_what_they_have_not() {
+        for (more, wanted) in [
+            ("--session-expiry 5", "Session Expiry Interval"),
+            ("--connect-property a=b", "User Property"),
+            ("--will-topic w --will-delay 1", "Will Delay Interval"),
+            ("--will-topic w --will-expiry 1", "Message Expiry Interval"),
+            ("--no-local", "No Local"),
+            ("--retain-handling 1", "Retain Handling"),
+            ("--subscription-id 1", "Subscription Identifier"),
+            ("-P secret", "--username"),
+            ("-c", "--client-id"),
+        ] {
+            let line = format!("cairnmq sub -t t {more} --protocol");
+            for (version, is_right) in [("3.1.1", false), ("3.1", false), ("5", true)] {
+                let line = line.split_whitespace().chain([version]);
+                let Some(Command::Sub(arguments)) = Arguments::parse_from(line).command else {
+                    panic!("no sub")
+                };
+                let connect = arguments.connection.connect(true);
+                let judged = arguments.check().and(connect);
+                assert_eq!(judged.is_ok(), is_right, "{more} {version}");
+                assert!(judged.err().is_none_or(|error| error.contains(wanted)), "{more}");
+            }
+        }
     }
 
     #[test]

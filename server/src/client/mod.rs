@@ -5,6 +5,7 @@
 
 mod args;
 mod link;
+mod only_5;
 mod publisher;
 mod show;
 mod source;
