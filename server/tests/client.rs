@@ -7,7 +7,7 @@ mod support;
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     process::{Child, ChildStdout, Output, Stdio},
 };
 
@@ -242,6 +242,29 @@ fn a_password_comes_from_where_nobody_sees_it() {
     }
 }
 
+/// A port beside the URL, and what is said if nobody listens there.
+#[test]
+fn host_and_port_may_stand_alone() {
+    let broker = Broker::start(PLAIN);
+    let address = broker.addresses()[0];
+    // Its own end of a connection is a port that nobody listens on, and that nobody else can take.
+    let taken = TcpStream::connect(address).unwrap();
+    let publish = |port: u16| {
+        let port = port.to_string();
+        let arguments =
+            ["pub", "--host", "127.0.0.1", "-p", &port, "-t", "t", "-m", "x", "-q", "1"];
+        program(&arguments).env_remove("CAIRNMQ_URL").output().unwrap()
+    };
+    let output = publish(address.port());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let port = taken.local_addr().unwrap().port();
+    let output = publish(port);
+    assert_eq!(output.status.code(), Some(1));
+    let refused = "Connection refused (os error 111); does a broker listen there? (--url)";
+    let wanted = format!("cairnmq: cannot reach mqtt://127.0.0.1:{port}: {refused}\n");
+    assert_eq!(text(&output.stderr), wanted);
+}
+
 /// A signal ends a publisher that waits, and it says what is not known to be there.
 #[test]
 fn a_publisher_that_is_stopped_says_what_is_open() {
@@ -370,6 +393,8 @@ fn every_door_is_open() {
         if url.starts_with("mqtts://") {
             let output = publish(&url, &["-t", "t", "-m", "x"]);
             assert!(text(&output.stderr).contains("--cafile says whom to trust"));
+            let output = publish(&url, &["-t", "t", "-m", "x", "--insecure", "-q", "1"]);
+            assert!(output.status.success(), "{}", text(&output.stderr));
         }
     }
 }

@@ -14,6 +14,12 @@ pub(crate) struct ConnectionArguments {
     /// mqtt://HOST:PORT, mqtts:// (TLS), ws://HOST:PORT/PATH, wss://, or unix:///PATH.
     #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883", env = "CAIRNMQ_URL")]
     pub(crate) url: String,
+    /// The broker's host, instead of the one in the URL.
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// The broker's port, instead of the one in the URL.
+    #[arg(short, long)]
+    pub(crate) port: Option<u16>,
     /// The version of MQTT.
     #[arg(long, value_enum, default_value = "5")]
     pub(crate) protocol: Version,
@@ -70,6 +76,9 @@ pub(crate) struct ConnectionArguments {
     /// Authorities that the broker's certificate is checked by, PEM; those that browsers trust if it is not given.
     #[arg(long, value_name = "FILE")]
     pub(crate) cafile: Option<PathBuf>,
+    /// Believe any certificate: whoever is in between can read and change everything. For tests.
+    #[arg(long, conflicts_with = "cafile")]
+    pub(crate) insecure: bool,
     /// The client's certificate chain, PEM.
     #[arg(long, value_name = "FILE", requires = "key")]
     pub(crate) cert: Option<PathBuf>,
@@ -77,8 +86,8 @@ pub(crate) struct ConnectionArguments {
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(crate) key: Option<PathBuf>,
     /// How long to wait for the connection and its CONNACK, seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    pub(crate) timeout: u64,
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) timeout: u32,
 }
 
 /// The Will.
@@ -240,7 +249,7 @@ pub(crate) struct SubArguments {
     pub(crate) count: Option<u64>,
     /// End after so long, seconds, with status 27.
     #[arg(short = 'W', long, value_name = "SECONDS")]
-    pub(crate) wait: Option<u64>,
+    pub(crate) wait: Option<u32>,
     /// End when the broker has acknowledged the subscriptions.
     #[arg(short = 'E', long)]
     pub(crate) exit_after_suback: bool,

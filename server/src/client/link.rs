@@ -4,20 +4,16 @@ use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpStream, ToSocketAddrs},
     os::unix::net::UnixStream,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-};
+use rustls::{ClientConnection, StreamOwned};
 use tungstenite::{
     Message, WebSocket, client::IntoClientRequest as _, http::HeaderValue,
     protocol::WebSocketConfig,
 };
 
-use super::args::ConnectionArguments;
+use super::{args::ConnectionArguments, tls};
 
 /// A stream of bytes.
 pub(super) enum Link {
@@ -35,6 +31,7 @@ pub(super) enum Plain {
 
 /// A URL, taken apart.
 struct Place<'u> {
+    scheme: &'u str,
     is_tls: bool,
     is_websocket: bool,
     host: &'u str,
@@ -75,8 +72,33 @@ impl<'u> Place<'u> {
         if host.is_empty() {
             return Err(wrong());
         }
-        Ok(Self { is_tls, is_websocket, host, port, path })
+        Ok(Self { scheme, is_tls, is_websocket, host, port, path })
     }
+
+    fn url(&self) -> String {
+        let Self { scheme, host, port, path, .. } = self;
+        // An IPv6 address has colons of its own.
+        let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
+        format!("{scheme}://{open}{host}{close}:{port}{path}")
+    }
+}
+
+/// The URL, with the host and the port that are given beside it.
+///
+/// # Errors
+/// It has neither.
+pub(super) fn address(arguments: &ConnectionArguments) -> Result<String, String> {
+    let ConnectionArguments { url, host, port, .. } = arguments;
+    if host.is_none() && port.is_none() {
+        return Ok(url.clone());
+    }
+    if url.starts_with("unix://") {
+        return Err(format!("{url} has no host and no port; leave --host and --port out"));
+    }
+    let mut place = Place::of(url)?;
+    place.host = host.as_deref().unwrap_or(place.host);
+    place.port = port.unwrap_or(place.port);
+    Ok(place.url())
 }
 
 impl Link {
@@ -84,8 +106,11 @@ impl Link {
     ///
     /// # Errors
     /// The broker cannot be reached.
-    pub(super) fn open(arguments: &ConnectionArguments, timeout: Duration) -> Result<Self, String> {
-        let url = arguments.url.as_str();
+    pub(super) fn open(
+        url: &str,
+        arguments: &ConnectionArguments,
+        timeout: Duration,
+    ) -> Result<Self, String> {
         let failed = |error: &dyn std::fmt::Display| {
             format!("cannot reach {url}: {error}; does a broker listen there? (--url)")
         };
@@ -95,11 +120,15 @@ impl Link {
         }
         let place = Place::of(url)?;
         let stream = connect(&place, timeout).map_err(|error| failed(&error))?;
-        let mut link = Self::Plain(Plain::Tcp(stream));
-        link.set_read_timeout(timeout).map_err(|error| failed(&error))?;
-        if place.is_tls {
-            link = secure(link, &place, arguments)?;
-        }
+        stream.set_read_timeout(Some(timeout)).map_err(|error| failed(&error))?;
+        let plain = Plain::Tcp(stream);
+        let mut link = match place.is_tls {
+            true => {
+                let protocol: &[u8] = if place.is_websocket { b"http/1.1" } else { b"mqtt" };
+                Self::Tls(Box::new(tls::secure(plain, place.host, protocol, arguments)?))
+            }
+            false => Self::Plain(plain),
+        };
         if place.is_websocket {
             link = upgrade(link, &place).map_err(|error| failed(&error))?;
         }
@@ -166,65 +195,9 @@ fn connect(place: &Place<'_>, timeout: Duration) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn secure(link: Link, place: &Place<'_>, arguments: &ConnectionArguments) -> Result<Link, String> {
-    let Link::Plain(plain) = link else { return Ok(link) };
-    let mut roots = RootCertStore::empty();
-    match &arguments.cafile {
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Some(path) => {
-            let name = path.display();
-            let all = CertificateDer::pem_file_iter(path)
-                .map_err(|error| format!("cannot read {name}: {error}"))?;
-            for one in all {
-                let one = one.map_err(|error| format!("{name}: {error}"))?;
-                roots.add(one).map_err(|error| format!("{name}: {error}"))?;
-            }
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots);
-    let mut config = match (&arguments.cert, &arguments.key) {
-        (Some(chain), Some(key)) => {
-            let of = |path: &std::path::Path, error: &dyn std::fmt::Display| {
-                format!("cannot use {}: {error}", path.display())
-            };
-            let certificates: Result<Vec<_>, _> =
-                CertificateDer::pem_file_iter(chain).map_err(|error| of(chain, &error))?.collect();
-            let certificates = certificates.map_err(|error| of(chain, &error))?;
-            let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| of(key, &error))?;
-            builder.with_client_auth_cert(certificates, secret).map_err(|error| of(key, &error))?
-        }
-        _ => builder.with_no_client_auth(),
-    };
-    let alpn: &[u8] = if place.is_websocket { b"http/1.1" } else { b"mqtt" };
-    config.alpn_protocols = vec![alpn.to_vec()];
-    let name = ServerName::try_from(place.host.to_owned())
-        .map_err(|error| format!("{}: {error}", place.host))?;
-    let connection =
-        ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
-    let mut stream = StreamOwned::new(connection, plain);
-    // What is wrong with a certificate is said now, and not with the first packet.
-    while stream.conn.is_handshaking() {
-        stream.conn.complete_io(&mut stream.sock).map_err(|error| {
-            let hint =
-                if arguments.cafile.is_none() { "; --cafile says whom to trust" } else { "" };
-            format!("no TLS with {}: {error}{hint}", place.host)
-        })?;
-    }
-    Ok(Link::Tls(Box::new(stream)))
-}
-
 fn upgrade(link: Link, place: &Place<'_>) -> Result<Link, String> {
-    let scheme = if place.is_tls { "wss" } else { "ws" };
-    let host = match place.host.contains(':') {
-        true => format!("[{}]", place.host),
-        false => place.host.to_owned(),
-    };
     let path = if place.path.is_empty() { "/mqtt" } else { place.path };
-    let url = format!("{scheme}://{host}:{}{path}", place.port);
+    let url = Place { path, ..*place }.url();
     let mut request = url.into_client_request().map_err(|error| error.to_string())?;
     request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("mqtt"));
     // Packets bound what comes.
@@ -314,11 +287,14 @@ impl Write for Plain {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::cli::{Arguments, Command};
 
     fn shown(url: &str) -> Result<String, String> {
         Place::of(url).map(|place| {
-            let Place { is_tls, is_websocket, host, port, path } = place;
+            let Place { is_tls, is_websocket, host, port, path, .. } = place;
             format!("{host} {port} {path} {is_tls} {is_websocket}")
         })
     }
@@ -336,5 +312,27 @@ mod tests {
         for wrong in ["a:1883", "http://a", "mqtt://", "mqtt://a:b", "mqtt://u:p@a"] {
             assert!(shown(wrong).is_err(), "{wrong}");
         }
+    }
+
+    fn address_of(line: &str) -> Result<String, String> {
+        let line = format!("cairnmq sub -t t {line}");
+        match Arguments::parse_from(line.split_whitespace()).command {
+            Some(Command::Sub(arguments)) => address(&arguments.connection),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn host_and_port_stand_beside_the_url() {
+        for (line, wanted) in [
+            ("--url mqtts://a", "mqtts://a"),
+            ("--url mqtt://a -p 7", "mqtt://a:7"),
+            ("--url wss://a/x --host b", "wss://b:8084/x"),
+            ("--url mqtt://[::1]:3 -p 4", "mqtt://[::1]:4"),
+            ("--url mqtt://a --host ::1 --port 4", "mqtt://[::1]:4"),
+        ] {
+            assert_eq!(address_of(line).unwrap(), wanted, "{line}");
+        }
+        assert!(address_of("--url unix:///s -p 4").unwrap_err().contains("leave --host"));
     }
 }

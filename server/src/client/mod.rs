@@ -11,6 +11,7 @@ mod show;
 mod source;
 mod subscriber;
 mod talk;
+mod tls;
 
 use std::{
     io::{self, Write},
@@ -121,7 +122,8 @@ pub(crate) fn subscribe(arguments: &SubArguments) -> Result<u8, Vec<String>> {
         talk.send(&packet).map_err(one)?;
     }
     let stop = on_signals()?;
-    let deadline = arguments.wait.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let deadline =
+        arguments.wait.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
     let mut out = io::BufWriter::new(io::stdout().lock());
     loop {
         for packet in talk.receive(PATIENCE).map_err(one)? {

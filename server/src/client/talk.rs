@@ -9,7 +9,11 @@ use codec::{
     ConnAck, Disconnect, Framer, Packet, Properties, Property, ProtocolVersion, ReasonCode, Role,
 };
 
-use super::{args::ConnectionArguments, link::Link, reason};
+use super::{
+    args::ConnectionArguments,
+    link::{self, Link},
+    reason,
+};
 
 /// How long the end may take.
 const ENDING: Duration = Duration::from_secs(2);
@@ -41,11 +45,12 @@ impl Talk {
         clean_start: bool,
     ) -> Result<(Self, ConnAck), String> {
         let connect = arguments.connect(clean_start)?;
-        let timeout = Duration::from_secs(arguments.timeout);
+        let timeout = Duration::from_secs(arguments.timeout.into());
+        let url = link::address(arguments)?;
         let version = connect.version;
         let mut talk = Self {
-            link: Link::open(arguments, timeout)?,
-            name: arguments.url.clone(),
+            link: Link::open(&url, arguments, timeout)?,
+            name: url,
             version,
             framer: Framer::new(Role::Client(version), u32::MAX, u32::MAX),
             keep_alive: None,
