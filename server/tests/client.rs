@@ -27,7 +27,8 @@ fn publish(url: &str, arguments: &[&str]) -> Output {
 /// A subscriber whose subscription is acknowledged.
 struct Subscriber {
     child: Child,
-    lines: BufReader<ChildStdout>,
+    /// Absent once the pipe is closed.
+    lines: Option<BufReader<ChildStdout>>,
 }
 
 impl Subscriber {
@@ -39,13 +40,13 @@ impl Subscriber {
         until("the subscription", || {
             (broker.rows(&["subscriptions"]).len() > before).then_some(())
         });
-        let lines = BufReader::new(child.stdout.take().unwrap());
+        let lines = child.stdout.take().map(BufReader::new);
         Self { child, lines }
     }
 
     fn line(&mut self) -> String {
         let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
+        self.lines.as_mut().unwrap().read_line(&mut line).unwrap();
         line.trim_end_matches('\n').to_owned()
     }
 
@@ -284,6 +285,22 @@ fn a_publisher_that_is_stopped_says_what_is_open() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("acknowledged 1 of"), "{}", text(&output.stderr));
+}
+
+/// Whoever closes the pipe has seen enough, as `head` does; the session has what was not shown.
+#[test]
+fn a_closed_pipe_ends_a_subscriber_quietly() {
+    let broker = Broker::start(PLAIN);
+    let url = url(&broker);
+    let arguments = ["sub", "--url", &url, "-t", "t", "-q", "1", "-i", "piped", "-c"];
+    let mut subscriber = Subscriber::start(&broker, &url, &arguments[3..]);
+    assert!(publish(&url, &["-t", "t", "-m", "seen", "-q", "1"]).status.success());
+    assert_eq!(subscriber.line(), "seen");
+    subscriber.lines = None;
+    assert!(publish(&url, &["-t", "t", "-m", "unseen", "-q", "1"]).status.success());
+    assert_eq!(subscriber.end(), (Some(0), String::new()));
+    let again = program(&[&arguments[..], &["-C", "1"]].concat()).output().unwrap();
+    assert_eq!(text(&again.stdout), "unseen\n");
 }
 
 /// A session goes on where it was, and a signal ends a subscriber in good order.

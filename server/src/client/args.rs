@@ -201,7 +201,7 @@ Examples:
   cairnmq sub -t answers/me -C 1 -W 5
 
 In --format, %t is the topic, %p the payload, %x the payload in hexadecimal, %l its length, %q the QoS, %r RETAIN, %d
-DUP, %U the time in seconds, %E the expiry that is left, %C the Content Type, %R the Response Topic, %D the Correlation
+DUP, %m the Packet Identifier, %I the time as a date, %U in seconds, %E the expiry that is left, %C the Content Type, %R the Response Topic, %D the Correlation
 Data, %S the Subscription Identifiers, %P the User Properties, %% a percent sign; \\n, \\t and \\0 are what they are
 elsewhere.
 Exit status: 0 after the last message, 1 if something is wrong, 27 if --wait is over.")]

@@ -5,8 +5,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use codec::{Property, Publish};
+use codec::{PacketId, Property, Publish};
 use serde_json::{Map, Value, json};
+use tracing_subscriber::fmt::{self, time::FormatTime as _};
 
 use super::args::SubArguments;
 
@@ -32,6 +33,14 @@ pub(super) fn show(
 /// Seconds since 1970.
 fn time_s() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// Date and time, UTC, as ISO 8601 has it.
+fn date() -> String {
+    let mut text = String::new();
+    // A string takes all that is written.
+    let _ = fmt::time::SystemTime.format_time(&mut fmt::format::Writer::new(&mut text));
+    text
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -91,6 +100,8 @@ fn formatted(out: &mut impl Write, format: &str, publish: &Publish) -> io::Resul
             ('%', Some('q')) => write!(out, "{}", publish.qos as u8)?,
             ('%', Some('r')) => write!(out, "{}", u8::from(publish.retain))?,
             ('%', Some('d')) => write!(out, "{}", u8::from(publish.dup))?,
+            ('%', Some('m')) => write!(out, "{}", publish.packet_id.map_or(0, PacketId::get))?,
+            ('%', Some('I')) => write!(out, "{}", date())?,
             ('%', Some('U')) => write!(out, "{:.6}", time_s())?,
             ('%', Some(part @ ('E' | 'C' | 'R' | 'D' | 'S' | 'P'))) => {
                 let found = properties.iter().filter_map(|property| of_property(part, property));
@@ -144,6 +155,16 @@ mod tests {
         let mut out = Vec::new();
         formatted(&mut out, r"%t\t%p %x %l q%q r%r %E %P 100%% %", &publish()).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "t/1\thi 6869 2 q0 r1 7 a:b a:c 100% %");
+    }
+
+    #[test]
+    fn a_date_is_one_of_iso_8601() {
+        let mut out = Vec::new();
+        formatted(&mut out, "%I %m", &publish()).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let shape: String =
+            text.chars().map(|char| if char.is_ascii_digit() { '9' } else { char }).collect();
+        assert_eq!(shape, "9999-99-99T99:99:99.999999Z 9");
     }
 
     #[test]

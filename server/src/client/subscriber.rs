@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use codec::{
-    Ack, Packet, PacketId, Properties, Property, Publish, QoS, RetainHandling, Subscribe,
-    SubscribeFilter, SubscriptionOptions, Unsubscribe,
+    Ack, Packet, PacketId, Properties, Property, Publish, QoS, ReasonCode, RetainHandling,
+    Subscribe, SubscribeFilter, SubscriptionOptions, Unsubscribe,
 };
 
 use super::{args::SubArguments, reason};
@@ -95,12 +95,15 @@ impl<'a> Subscriber<'a> {
         match packet {
             Packet::SubAck(ack) => {
                 for (filter, granted) in self.arguments.topics.iter().zip(&ack.reasons) {
-                    if granted.is_error() {
-                        let why = reason(*granted);
-                        self.problems.push(format!("the broker refused {filter:?}: {why}"));
-                    }
+                    self.judge("", filter, *granted);
                 }
                 self.is_over |= self.arguments.exit_after_suback;
+                Heard::default()
+            }
+            Packet::UnsubAck(ack) => {
+                for (filter, reason) in self.arguments.unsubscribe.iter().zip(&ack.reasons) {
+                    self.judge("to unsubscribe from ", filter, *reason);
+                }
                 Heard::default()
             }
             Packet::Publish(publish) => self.take(publish),
@@ -113,15 +116,25 @@ impl<'a> Subscriber<'a> {
         }
     }
 
+    fn judge(&mut self, what: &str, filter: &str, answer: ReasonCode) {
+        if answer.is_error() {
+            let why = reason(answer);
+            self.problems.push(format!("the broker refused {what}{filter:?}: {why}"));
+        }
+    }
+
     fn take(&mut self, mut publish: Publish) -> Heard {
         if let Some(alias) = publish.topic_alias {
-            match publish.message.topic().is_empty() {
-                true => {
-                    if let Some(topic) = self.aliases.get(&alias.get()) {
-                        publish.message = publish.message.with_topic(topic);
-                    }
-                }
-                false => drop(self.aliases.insert(alias.get(), publish.message.topic().into())),
+            let is_given = !publish.message.topic().is_empty();
+            if is_given {
+                self.aliases.insert(alias.get(), publish.message.topic().into());
+            } else if let Some(topic) = self.aliases.get(&alias.get()) {
+                publish.message = publish.message.with_topic(topic);
+            } else {
+                // Neither shown nor acknowledged: nobody knows what it is.
+                self.problems
+                    .push(format!("the broker uses Topic Alias {alias} and never gave it"));
+                return Heard::default();
             }
         }
         let mut is_again = false;
@@ -151,7 +164,7 @@ impl<'a> Subscriber<'a> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use codec::{Message, ReasonCode, SubAck};
+    use codec::{Message, SubAck, UnsubAck};
 
     use super::*;
     use crate::cli::{Arguments, Command};
@@ -203,6 +216,30 @@ mod tests {
             let heard = subscriber.hear(packet);
             assert!(heard.message.is_none() && heard.answers.len() == 1 && !subscriber.is_over());
         }
+    }
+
+    #[test]
+    fn an_alias_that_was_never_given_is_a_problem() {
+        let arguments = arguments(&[]);
+        let mut subscriber = Subscriber::new(&arguments);
+        let heard = subscriber.hear(publish("", QoS::AtLeastOnce, 1, false));
+        assert!(heard.message.is_none() && heard.answers.is_empty());
+        assert_eq!(subscriber.problems(), ["the broker uses Topic Alias 7 and never gave it"]);
+    }
+
+    #[test]
+    fn only_a_refusal_to_unsubscribe_is_a_problem() {
+        let arguments = arguments(&["-U", "a", "-U", "b"]);
+        let mut subscriber = Subscriber::new(&arguments);
+        subscriber.hear(Packet::UnsubAck(Box::new(UnsubAck {
+            packet_id: PacketId::new(2).unwrap(),
+            properties: Properties::new(),
+            reasons: vec![ReasonCode::NoSubscriptionExisted, ReasonCode::NotAuthorized],
+        })));
+        assert_eq!(
+            subscriber.problems(),
+            ["the broker refused to unsubscribe from \"b\": 0x87 Not authorized"]
+        );
     }
 
     #[test]
